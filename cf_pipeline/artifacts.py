@@ -1,0 +1,223 @@
+"""The artifact store: where results live, and when they may be used again.
+
+A result is a directory whose name is a digest of everything that made it: the asset, the version of its code, its config and
+the data versions of its inputs. What stands under that name is complete or absent: it is built beside it and renamed into
+place. A manifest records every file's SHA-256, so a deleted, truncated or altered result is recognised and built again.
+
+Nothing here knows Dagster: see `cf_pipeline.caching` for how assets use it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+LAYOUT = 1
+MANIFEST = "manifest.json"
+
+
+class ArtifactError(Exception):
+    """A result that is asked for is not there, or is not what was written."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a result; equal recipes have equal results.
+
+    `config` must be JSON; `inputs` maps the name of each input to its data version.
+    """
+
+    asset: str
+    code_version: str
+    config: Mapping[str, Any]
+    inputs: Mapping[str, str]
+
+    @cached_property
+    def key(self) -> str:
+        """128 bits of SHA-256, in hexadecimal: the name of the result's directory."""
+        return _digest(asdict(self))
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One complete, immutable result.
+
+    `files` maps each file's name to its SHA-256; `data_version` is the digest of them all, so equal contents have equal
+    versions, whatever made them. `metadata` is what the builder said about the result, and is not part of the version.
+    """
+
+    asset: str
+    key: str
+    directory: Path
+    files: Mapping[str, str]
+    data_version: str
+    metadata: Mapping[str, str]
+
+    def path(self, name: str) -> Path:
+        """Return the path of the file `name`, once its bytes are known to be those that were written.
+
+        Raises:
+            ArtifactError: the file is missing or altered.
+        """
+        path = self.directory / name
+        try:
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise ArtifactError(f"{path} of {self.asset} cannot be read: {error}") from error
+        if found != self.files[name]:
+            raise ArtifactError(
+                f"{path} of {self.asset} was altered: its SHA-256 is {found}, "
+                f"{self.files[name]} was written. Materialize {self.asset} again."
+            )
+        return path
+
+    def verified(self) -> Path:
+        """Return the result's directory, once every file's bytes are known to be those that were written.
+
+        Raises:
+            ArtifactError: a file is missing or altered.
+        """
+        for name in self.files:
+            self.path(name)
+        return self.directory
+
+
+class ArtifactStore:
+    """Results under `root`, one directory an asset, in it one directory a result, named by its recipe's key.
+
+    `<asset>/latest` is a link to the result used last, for people and notebooks; the pipeline never reads it.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+
+    def open(self, asset: str, key: str) -> Artifact:
+        """Return the result `key` of `asset` by its manifest; its files are verified where they are used.
+
+        Raises:
+            ArtifactError: there is no such result, or its manifest is damaged.
+        """
+        directory = self.root / asset / key
+        try:
+            manifest = json.loads((directory / MANIFEST).read_bytes())
+            seal = manifest.pop("seal")
+        except FileNotFoundError as error:
+            raise ArtifactError(
+                f"{asset} {key} is not in the artifact store {self.root}. Materialize {asset} again."
+            ) from error
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ArtifactError(f"{directory / MANIFEST} cannot be read: {error!r}") from error
+        if seal != _digest(manifest):
+            raise ArtifactError(f"{directory / MANIFEST} was altered: its seal does not match.")
+        return Artifact(
+            asset=asset,
+            key=key,
+            directory=directory,
+            files=manifest["files"],
+            data_version=manifest["data_version"],
+            metadata=manifest["metadata"],
+        )
+
+    def get_or_build(
+        self,
+        recipe: Recipe,
+        build: Callable[[Path], Mapping[str, str]],
+        log: Callable[[str], None],
+    ) -> tuple[Artifact, bool]:
+        """Return the recipe's result and whether it was there already.
+
+        `build` writes the result's files into the empty directory it is given and returns the metadata. It runs in one
+        process at a time for a recipe: others wait, then find the result. The lock is the operating system's and dies
+        with its holder. An exception in `build` leaves nothing behind under the result's name.
+        """
+        artifact = self._find(recipe, log)
+        hit = artifact is not None
+        if artifact is None:
+            parent = self.root / recipe.asset
+            parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(parent / f"{recipe.key}.lock"):
+                artifact = self._find(recipe, log)
+                hit = artifact is not None
+                if artifact is None:
+                    artifact = self._build(recipe, build)
+        self._point_latest(artifact)
+        return artifact, hit
+
+    def _find(self, recipe: Recipe, log: Callable[[str], None]) -> Artifact | None:
+        if not (self.root / recipe.asset / recipe.key).exists():
+            return None
+        try:
+            artifact = self.open(recipe.asset, recipe.key)
+            artifact.verified()
+        except ArtifactError as error:
+            log(f"Not reused: {error}")
+            return None
+        return artifact
+
+    def _build(self, recipe: Recipe, build: Callable[[Path], Mapping[str, str]]) -> Artifact:
+        final = self.root / recipe.asset / recipe.key
+        partial = final.with_suffix(".partial")
+        # The lock is ours, so whatever is left here belonged to a process that died.
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        try:
+            metadata = build(partial)
+            files = {path.name: _sealed_file(path) for path in sorted(partial.iterdir())}
+            manifest = {
+                "layout": LAYOUT,
+                **asdict(recipe),
+                "files": files,
+                "data_version": _digest(files),
+                "metadata": dict(metadata),
+            }
+            manifest["seal"] = _digest(manifest)
+            path = partial / MANIFEST
+            path.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+            _sync(path)
+            _sync(partial)
+            if final.exists():  # damaged, or it would have been found
+                shutil.rmtree(final)
+            partial.rename(final)
+            _sync(final.parent)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        return self.open(recipe.asset, recipe.key)
+
+    def _point_latest(self, artifact: Artifact) -> None:
+        link = self.root / artifact.asset / "latest"
+        if link.is_symlink() and os.readlink(link) == artifact.key:
+            return
+        fresh = link.with_name(f"latest.{os.getpid()}.partial")
+        fresh.unlink(missing_ok=True)
+        fresh.symlink_to(artifact.key)
+        fresh.replace(link)
+
+
+def _digest(value: object) -> str:
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+
+
+def _sealed_file(path: Path) -> str:
+    """Flush the file to the disk, so that the rename never outlives its contents, and return its SHA-256."""
+    _sync(path)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""The assets, one short module per stage of the graph, named after what it makes."""

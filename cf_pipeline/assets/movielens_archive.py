@@ -1,0 +1,61 @@
+"""The verified download of MovieLens 100k."""
+
+from pathlib import Path
+
+import dagster as dg
+from pydantic import Field
+
+from cf_pipeline.caching import Artifacts, Metadata
+from cf_pipeline.code_version import code_version
+
+
+class MovielensArchiveConfig(dg.Config):
+    """Where the archive comes from, and how long to try."""
+
+    sources: list[str] = Field(
+        ["auto"],
+        description="Sources in the order they are tried: 'official' (files.grouplens.org), 'package_index' (the copy in "
+        "the recbole wheel, through pip), the path of a local zip, wheel or folder, or 'auto' (official, then package_index).",
+    )
+    timeout: float = Field(60.0, gt=0, description="Seconds one source may take to answer or stall.")
+    retries: int = Field(2, ge=0, description="How often a failed download is tried again.")
+
+
+@dg.asset(
+    group_name="data",
+    kinds={"python"},
+    io_manager_key="artifacts",
+    code_version=code_version(__name__),
+)
+def movielens_archive(
+    context: dg.AssetExecutionContext, artifacts: Artifacts, config: MovielensArchiveConfig
+) -> dg.MaterializeResult:
+    """MovieLens 100k as it was received: 100,000 ratings of 1,682 movies by 943 users, with its checksums verified."""
+    from cf_pipeline.recommender import sources
+
+    def build(directory: Path) -> Metadata:
+        received = sources.fetch_archive(
+            directory,
+            config.sources,
+            timeout=config.timeout,
+            retries=config.retries,
+            log=context.log.info,
+        )
+        return {
+            "source": received.source,
+            "bytes": received.bytes,
+            "sha256": received.sha256,
+            "matches_release": received.matches_release,
+            "licence": sources.LICENCE,
+            "citation": sources.CITATION,
+        }
+
+    # How long and how often to try decides whether there is a result, not what it is.
+    return artifacts.materialize(
+        context,
+        build,
+        config={
+            "sources": config.sources,
+            "fingerprints": sources.source_fingerprint(config.sources),
+        },
+    )

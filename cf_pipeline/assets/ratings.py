@@ -1,0 +1,116 @@
+"""The tables of MovieLens as parquet: ratings, and what is known of the movies and users."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from cf_pipeline.artifacts import Artifact
+from cf_pipeline.caching import Artifacts, Metadata
+from cf_pipeline.code_version import code_version
+from cf_pipeline.metadata import describe_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+COLUMNS = {
+    "user": "MovieLens' id of the user",
+    "movie": "MovieLens' id of the movie",
+    "rating": "Stars, 1 to 5",
+    "timestamp": "When the rating was given, UTC",
+    "title": "Title, with the year of release",
+    "release_year": "Year of release, from the title",
+    "release_date": "Date of release",
+    "imdb_url": "Address at IMDb",
+    "genres": "Some of 19 genres, in the archive's order",
+    "age": "Years",
+    "gender": "F or M",
+    "occupation": "One of 21",
+    "zip": "US zip code, or what was given for one",
+}
+
+
+@dg.asset(
+    group_name="data",
+    kinds={"parquet"},
+    io_manager_key="artifacts",
+    code_version=code_version(__name__),
+)
+def ratings(
+    context: dg.AssetExecutionContext, artifacts: Artifacts, movielens_archive: Artifact
+) -> dg.MaterializeResult:
+    """Every rating in the archive's order: who gave which movie how many stars, and when."""
+
+    def build(directory: Path) -> Metadata:
+        from cf_pipeline.recommender.movielens import read_ratings
+
+        table = read_ratings(movielens_archive.verified())
+        _write(table, directory / "ratings.parquet")
+        frame = table.to_pandas()
+        return {
+            **describe_table(table, COLUMNS),
+            "users": frame["user"].nunique(),
+            "movies": frame["movie"].nunique(),
+            "lowest_rating": float(frame["rating"].min()),
+            "mean_rating": float(frame["rating"].mean()),
+            "highest_rating": float(frame["rating"].max()),
+            "first_rating": str(frame["timestamp"].min()),
+            "last_rating": str(frame["timestamp"].max()),
+        }
+
+    return artifacts.materialize(context, build, [movielens_archive])
+
+
+@dg.asset(
+    group_name="data",
+    kinds={"parquet"},
+    io_manager_key="artifacts",
+    code_version=code_version(__name__),
+)
+def movies(
+    context: dg.AssetExecutionContext, artifacts: Artifacts, movielens_archive: Artifact
+) -> dg.MaterializeResult:
+    """Every movie's title, release and genres."""
+
+    def build(directory: Path) -> Metadata:
+        from cf_pipeline.recommender.movielens import read_movies
+
+        table = read_movies(movielens_archive.verified())
+        _write(table, directory / "movies.parquet")
+        return describe_table(table, COLUMNS) | _lacking(movielens_archive, "movies")
+
+    return artifacts.materialize(context, build, [movielens_archive])
+
+
+@dg.asset(
+    group_name="data",
+    kinds={"parquet"},
+    io_manager_key="artifacts",
+    code_version=code_version(__name__),
+)
+def users(
+    context: dg.AssetExecutionContext, artifacts: Artifacts, movielens_archive: Artifact
+) -> dg.MaterializeResult:
+    """Every user's age, gender, occupation and zip code."""
+
+    def build(directory: Path) -> Metadata:
+        from cf_pipeline.recommender.movielens import read_users
+
+        table = read_users(movielens_archive.verified())
+        _write(table, directory / "users.parquet")
+        return describe_table(table, COLUMNS) | _lacking(movielens_archive, "users")
+
+    return artifacts.materialize(context, build, [movielens_archive])
+
+
+def _write(table: "pa.Table", path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    pq.write_table(table, path)
+
+
+def _lacking(archive: Artifact, table: str) -> dict[str, str]:
+    from cf_pipeline.recommender.movielens import lacking_fields
+
+    fields = lacking_fields(archive.directory).get(table, [])
+    return {"fields_the_source_lacks": ", ".join(fields) or "none"}

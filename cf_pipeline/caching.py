@@ -1,0 +1,157 @@
+"""How Dagster assets use the artifact store: they ask it before they work.
+
+Dagster records versions and shows staleness by them, but does not skip a step that a run asks for. So every asset hands its
+work to `Artifacts.materialize`, which reuses the stored result of the same recipe or runs the work, and reports either one as
+a materialization whose data version is the digest of the result. Dagster's staleness and our reuse then cannot disagree.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import dagster as dg
+from pydantic import Field
+
+from cf_pipeline.artifacts import Artifact, ArtifactError, ArtifactStore, Recipe
+
+Metadata = Mapping[str, dg.MetadataValue | str | int | float | bool]
+Build = Callable[[Path], Metadata]
+
+
+def default_root() -> str:
+    """Return where results live unless the setting `root` says otherwise: beside Dagster's own history."""
+    home = Path(os.environ.get("DAGSTER_HOME") or ".")
+    return os.environ.get("CF_PIPELINE_ARTIFACTS") or str(home / ".dagster" / "artifacts")
+
+
+class Artifacts(dg.ConfigurableIOManager):
+    """The artifact store as a Dagster resource: it builds or reuses results, and hands them to the assets downstream.
+
+    As an I/O manager it passes `Artifact`s, which name a result without reading it: a step that finds its own result in the
+    store never opens its inputs.
+    """
+
+    root: str = Field(
+        default_factory=default_root,
+        description="Directory of the artifact store. Default: CF_PIPELINE_ARTIFACTS, or .dagster/artifacts in "
+        "DAGSTER_HOME or the working directory.",
+    )
+
+    @property
+    def store(self) -> ArtifactStore:
+        """The store under `root`."""
+        return ArtifactStore(Path(self.root))
+
+    def materialize(
+        self,
+        context: dg.AssetExecutionContext,
+        build: Build,
+        inputs: Sequence[Artifact] = (),
+        config: Mapping[str, object] | None = None,
+    ) -> dg.MaterializeResult[Artifact]:
+        """Reuse or build the asset's result.
+
+        `build` writes the files of the result into the directory it is given and returns the metadata to show; it runs on a
+        miss only. `config` is what decides the result, as JSON.
+        """
+        code_version = context.assets_def.specs_by_key[context.asset_key].code_version
+        if code_version is None:
+            raise dg.DagsterInvalidDefinitionError(
+                f"{context.asset_key.to_user_string()} has no code version: give it "
+                "code_version=code_version(__name__), or an edit of its source would go unnoticed."
+            )
+        artifact, hit = self.store.get_or_build(
+            Recipe(
+                asset=context.asset_key.to_user_string(),
+                code_version=code_version,
+                config=config or {},
+                inputs=_versions(inputs),
+            ),
+            lambda directory: _stored(build(directory)),
+            context.log.warning,
+        )
+        if hit:
+            context.log.info(f"Cache hit: {artifact.asset} is {artifact.directory}.")
+        return dg.MaterializeResult(
+            value=artifact,
+            data_version=dg.DataVersion(artifact.data_version),
+            metadata={
+                **_shown(artifact.metadata),
+                "cache": "hit" if hit else "miss",
+                "cache_key": artifact.key,
+                "dagster/uri": _uri(artifact),
+            },
+        )
+
+    def once(
+        self, name: str, code_version: str, inputs: Sequence[Artifact], verify: Callable[[], None]
+    ) -> bool:
+        """Run `verify` unless it has passed on these inputs before, and return whether it had.
+
+        `verify` raises what it finds; a failure is not remembered, so the next run looks again.
+        """
+
+        def build(directory: Path) -> Mapping[str, str]:
+            verify()
+            (directory / "passed").touch()
+            return {}
+
+        recipe = Recipe(asset=name, code_version=code_version, config={}, inputs=_versions(inputs))
+        return self.store.get_or_build(recipe, build, dg.get_dagster_logger().warning)[1]
+
+    def handle_output(self, context: dg.OutputContext, obj: Artifact) -> None:
+        """Do nothing: what an asset returns is in the store already."""
+
+    def load_input(self, context: dg.InputContext) -> Artifact:
+        """Return the upstream asset's result: this run's own where it made one, else the latest in Dagster's history.
+
+        Raises:
+            ArtifactError: the asset was never materialized in this history, or its result is no longer in the store.
+        """
+        asset = context.asset_key.to_user_string()
+        materialization = _materialized_in_run(context) or _latest_materialization(context)
+        if materialization is None or "cache_key" not in materialization.metadata:
+            raise ArtifactError(
+                f"{asset} has no materialization in this Dagster history: materialize it too, "
+                f"for instance with --select '+{context.step_context.step.key}'."
+            )
+        return self.store.open(asset, str(materialization.metadata["cache_key"].value))
+
+
+def _materialized_in_run(context: dg.InputContext) -> dg.AssetMaterialization | None:
+    # Another run may have materialized the asset since, with another config: what this run made counts.
+    if context.upstream_output is None:
+        return None
+    records = context.instance.get_records_for_run(
+        context.upstream_output.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION
+    ).records
+    for record in reversed(records):
+        materialization = record.event_log_entry.asset_materialization
+        if materialization is not None and materialization.asset_key == context.asset_key:
+            return materialization
+    return None
+
+
+def _latest_materialization(context: dg.InputContext) -> dg.AssetMaterialization | None:
+    event = context.instance.get_latest_materialization_event(context.asset_key)
+    return event.asset_materialization if event else None
+
+
+def _versions(inputs: Sequence[Artifact]) -> dict[str, str]:
+    return {artifact.asset: artifact.data_version for artifact in inputs}
+
+
+def _uri(artifact: Artifact) -> str:
+    """The result's only file, or its directory where it has several."""
+    names = list(artifact.files)
+    return (artifact.directory / names[0] if len(names) == 1 else artifact.directory).as_uri()
+
+
+def _stored(metadata: Metadata) -> dict[str, str]:
+    return {key: dg.serialize_value(value) for key, value in metadata.items()}
+
+
+def _shown(metadata: Mapping[str, str]) -> dict[str, dg.MetadataValue | str | int | float | bool]:
+    return {key: dg.deserialize_value(value) for key, value in metadata.items()}

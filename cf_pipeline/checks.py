@@ -1,0 +1,44 @@
+"""Asset checks: what must hold before anything downstream is made."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from cf_pipeline.artifacts import Artifact
+from cf_pipeline.caching import Artifacts
+from cf_pipeline.code_version import code_version
+from cf_pipeline.metadata import table_of
+from cf_pipeline.recommender.validation import RATINGS_CHECKS, BadRatingsError, check_ratings
+
+
+@dg.multi_asset_check(
+    specs=[
+        dg.AssetCheckSpec(name, asset="ratings", description=rule, blocking=True)
+        for name, rule in RATINGS_CHECKS.items()
+    ],
+    ins={"ratings": dg.AssetIn("ratings")},
+)
+def ratings_checks(ratings: Artifact, artifacts: Artifacts) -> Iterator[dg.AssetCheckResult]:
+    """Hold the ratings to every rule, and say how many break it and which.
+
+    Each rule blocks what is downstream in the same run; `train_test_split` applies them again, for runs of its own.
+    """
+
+    def verify() -> None:
+        import pyarrow.parquet as pq
+
+        check_ratings(pq.read_table(ratings.path("ratings.parquet")).to_pandas())
+
+    faults = {}
+    try:
+        artifacts.once("ratings_checks", code_version(__name__), [ratings], verify)
+    except BadRatingsError as error:
+        faults = error.faults
+    for name in RATINGS_CHECKS:
+        fault = faults.get(name)
+        metadata: dict[str, dg.MetadataValue | int] = {"faults": fault.count if fault else 0}
+        if fault and fault.examples:
+            metadata["examples"] = table_of(fault.examples)
+        yield dg.AssetCheckResult(
+            check_name=name, asset_key="ratings", passed=fault is None, metadata=metadata
+        )

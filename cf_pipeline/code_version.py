@@ -1,0 +1,81 @@
+"""Code versions derived from the source that makes a result, so that nobody has to remember to bump one."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+# These decide where a result lives and when it is used again, never what is in it.
+FRAME = frozenset({"cf_pipeline.artifacts", "cf_pipeline.caching", "cf_pipeline.code_version"})
+# A new release of one of these may compute something else from the same source.
+LIBRARIES = frozenset({"numpy", "pandas", "pyarrow", "torch"})
+
+
+def code_version(module: str) -> str:
+    """Return a digest of the module `module`, of every project module it imports, directly or not, and of the releases of the numerical libraries they import.
+
+    The source is read, never imported: a version costs no import of torch. Comments, docstrings and formatting do not
+    count; imports inside functions do.
+    """
+    modules: set[str] = set()
+    libraries: set[str] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name in modules:
+            continue
+        modules.add(name)
+        for imported in _parse(name)[1]:
+            if imported in LIBRARIES:
+                libraries.add(imported)
+            elif imported not in FRAME and _source(imported) is not None:
+                waiting.append(imported)
+    parts = [f"{name} {_parse(name)[0]}" for name in sorted(modules)]
+    parts += [f"{name} {version(name)}" for name in sorted(libraries)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+@cache
+def _source(module: str) -> Path | None:
+    """Return the file of a project module, None for anything else."""
+    if module.partition(".")[0] != "cf_pipeline":
+        return None
+    try:
+        spec = find_spec(module)
+    except ModuleNotFoundError:  # a name imported from a module, not a module
+        return None
+    return Path(spec.origin) if spec and spec.origin else None
+
+
+@cache
+def _parse(module: str) -> tuple[str, frozenset[str]]:
+    """Return the digest of a module's meaning, and the names it imports."""
+    source = _source(module)
+    if source is None:
+        raise ValueError(f"{module!r} is not a module of cf_pipeline: pass an asset's __name__.")
+    tree = ast.parse(source.read_bytes())
+    imported = frozenset(_imports(tree))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and (
+            ast.get_docstring(node, clean=False) is not None
+        ):
+            del node.body[0]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), imported
+
+
+def _imports(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name
+                yield alias.name.partition(".")[0]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield node.module.partition(".")[0]
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}"

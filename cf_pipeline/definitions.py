@@ -1,0 +1,29 @@
+"""The one list of what Dagster sees."""
+
+import dagster as dg
+
+from cf_pipeline.assets.evaluation_metrics import evaluation_metrics
+from cf_pipeline.assets.factor_model import factor_model
+from cf_pipeline.assets.movielens_archive import movielens_archive
+from cf_pipeline.assets.ratings import movies, ratings, users
+from cf_pipeline.assets.train_test_split import train_test_split
+from cf_pipeline.assets.vocabularies import vocabularies
+from cf_pipeline.caching import Artifacts
+from cf_pipeline.checks import ratings_checks
+
+defs = dg.Definitions(
+    assets=[
+        movielens_archive,
+        ratings,
+        movies,
+        users,
+        train_test_split,
+        vocabularies,
+        factor_model,
+        evaluation_metrics,
+    ],
+    asset_checks=[ratings_checks],
+    resources={"artifacts": Artifacts()},
+    # A process for every step would cost more than most steps do, and a killed run would leave orphans that publish.
+    executor=dg.in_process_executor,
+)

@@ -1,0 +1,65 @@
+"""What the UI shows of a result: tables with their schemas, pictures, and a few rows to look at."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pyarrow as pa
+
+PREVIEW_ROWS = 5
+
+
+def describe_table(
+    table: pa.Table, descriptions: Mapping[str, str]
+) -> dict[str, dg.MetadataValue | str | int | float | bool]:
+    """Return row count, schema and the first rows of `table`; `descriptions` says what each column holds."""
+    columns = [
+        dg.TableColumn(
+            field.name,
+            type=str(field.type),
+            description=descriptions[field.name],
+            constraints=dg.TableColumnConstraints(nullable=field.nullable),
+        )
+        for field in table.schema
+    ]
+    return {
+        "dagster/row_count": table.num_rows,
+        "dagster/column_schema": dg.TableSchema(columns),
+        "preview": table_of(table.slice(0, PREVIEW_ROWS).to_pylist()),
+    }
+
+
+def table_of(rows: list[dict[str, object]]) -> dg.TableMetadataValue:
+    """Return rows as a table the UI shows inline, floats rounded to four places."""
+    if not rows:
+        raise ValueError("A table of no rows has no columns to show: leave it out of the metadata.")
+    records = [dg.TableRecord({key: _shown(value) for key, value in row.items()}) for row in rows]
+    schema = dg.TableSchema(
+        [dg.TableColumn(key, type=_type_name(value)) for key, value in records[0].data.items()]
+    )
+    return dg.MetadataValue.table(records, schema=schema)
+
+
+def picture(png: bytes, alt: str) -> dg.MarkdownMetadataValue:
+    """Return a PNG as markdown that carries the picture in itself."""
+    return dg.MetadataValue.md(f"![{alt}](data:image/png;base64,{base64.b64encode(png).decode()})")
+
+
+def _shown(value: object) -> str | int | float | bool:
+    if isinstance(value, float):
+        return round(value, 4)
+    if isinstance(value, str | int | bool):
+        return value
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "" if value is None else str(value)
+
+
+def _type_name(value: object) -> str:
+    return {bool: "bool", int: "int", float: "float"}.get(type(value), "string")
