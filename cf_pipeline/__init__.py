@@ -1,1 +1,1 @@
-"""A collaborative-filtering pipeline on Dagster: MovieLens in, an evaluated PyTorch factor model out."""
+"""A collaborative-filtering pipeline on Dagster: ratings in, an evaluated factor model out."""

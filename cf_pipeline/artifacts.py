@@ -1,8 +1,9 @@
 """The artifact store: where results live, and when they may be used again.
 
-A result is a directory whose name is a digest of everything that made it: the asset, the version of its code, its config and
-the data versions of its inputs. What stands under that name is complete or absent: it is built beside it and renamed into
-place. A manifest records every file's SHA-256, so a deleted, truncated or altered result is recognised and built again.
+A result is a directory whose name is a digest of everything that made it: the asset, the version of
+its code, its config and the data versions of its inputs. What stands under that name is complete or
+absent: it is built beside it and renamed into place. A manifest records every file's SHA-256, so a
+deleted, truncated or altered result is recognised and built again.
 
 Nothing here knows Dagster: see `cf_pipeline.caching` for how assets use it.
 """
@@ -20,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+
+Build = Callable[[Path], Mapping[str, Any]]
 
 LAYOUT = 1
 MANIFEST = "manifest.json"
@@ -51,8 +54,9 @@ class Recipe:
 class Artifact:
     """One complete, immutable result.
 
-    `files` maps each file's name to its SHA-256; `data_version` is the digest of them all, so equal contents have equal
-    versions, whatever made them. `metadata` is what the builder said about the result, and is not part of the version.
+    `files` maps each file's name to its SHA-256; `data_version` is the digest of them all, so equal
+    contents have equal versions, whatever made them. `metadata` is what the builder said about the
+    result, and is not part of the version.
     """
 
     asset: str
@@ -60,10 +64,10 @@ class Artifact:
     directory: Path
     files: Mapping[str, str]
     data_version: str
-    metadata: Mapping[str, str]
+    metadata: Mapping[str, Any]
 
     def path(self, name: str) -> Path:
-        """Return the path of the file `name`, once its bytes are known to be those that were written.
+        """Return the path of the file `name`, its bytes verified.
 
         Raises:
             ArtifactError: the file is missing or altered.
@@ -82,7 +86,7 @@ class Artifact:
         return path
 
     def verified(self) -> Path:
-        """Return the result's directory, once every file's bytes are known to be those that were written.
+        """Return the result's directory, the bytes of all its files verified.
 
         Raises:
             ArtifactError: a file is missing or altered.
@@ -93,16 +97,17 @@ class Artifact:
 
 
 class ArtifactStore:
-    """Results under `root`, one directory an asset, in it one directory a result, named by its recipe's key.
+    """Results under `root`: one directory an asset, in it one a result, named by its recipe's key.
 
-    `<asset>/latest` is a link to the result used last, for people and notebooks; the pipeline never reads it.
+    `<asset>/latest` is a link to the result used last, for people and notebooks; the pipeline never
+    reads it.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
 
     def open(self, asset: str, key: str) -> Artifact:
-        """Return the result `key` of `asset` by its manifest; its files are verified where they are used.
+        """Return the result `key` of `asset`; its files are verified where they are used.
 
         Raises:
             ArtifactError: there is no such result, or its manifest is damaged.
@@ -113,7 +118,8 @@ class ArtifactStore:
             seal = manifest.pop("seal")
         except FileNotFoundError as error:
             raise ArtifactError(
-                f"{asset} {key} is not in the artifact store {self.root}. Materialize {asset} again."
+                f"{asset} {key} is not in the artifact store {self.root}. "
+                f"Materialize {asset} again."
             ) from error
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ArtifactError(f"{directory / MANIFEST} cannot be read: {error!r}") from error
@@ -131,14 +137,15 @@ class ArtifactStore:
     def get_or_build(
         self,
         recipe: Recipe,
-        build: Callable[[Path], Mapping[str, str]],
+        build: Build,
         log: Callable[[str], None],
     ) -> tuple[Artifact, bool]:
         """Return the recipe's result and whether it was there already.
 
-        `build` writes the result's files into the empty directory it is given and returns the metadata. It runs in one
-        process at a time for a recipe: others wait, then find the result. The lock is the operating system's and dies
-        with its holder. An exception in `build` leaves nothing behind under the result's name.
+        `build` writes the result's files into the empty directory it is given and returns the
+        metadata. It runs in one process at a time for a recipe: others wait, then find the result.
+        The lock is the operating system's and dies with its holder. An exception in `build` leaves
+        nothing behind under the result's name.
         """
         artifact = self._find(recipe, log)
         hit = artifact is not None
@@ -164,7 +171,7 @@ class ArtifactStore:
             return None
         return artifact
 
-    def _build(self, recipe: Recipe, build: Callable[[Path], Mapping[str, str]]) -> Artifact:
+    def _build(self, recipe: Recipe, build: Build) -> Artifact:
         final = self.root / recipe.asset / recipe.key
         partial = final.with_suffix(".partial")
         # The lock is ours, so whatever is left here belonged to a process that died.
@@ -195,7 +202,7 @@ class ArtifactStore:
 
     def _point_latest(self, artifact: Artifact) -> None:
         link = self.root / artifact.asset / "latest"
-        if link.is_symlink() and os.readlink(link) == artifact.key:
+        if link.is_symlink() and link.readlink() == Path(artifact.key):
             return
         fresh = link.with_name(f"latest.{os.getpid()}.partial")
         fresh.unlink(missing_ok=True)
@@ -209,7 +216,7 @@ def _digest(value: object) -> str:
 
 
 def _sealed_file(path: Path) -> str:
-    """Flush the file to the disk, so that the rename never outlives its contents, and return its SHA-256."""
+    """Return the file's SHA-256, once it is on the disk: the rename must not outlive its bytes."""
     _sync(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,15 +1,18 @@
 """How Dagster assets use the artifact store: they ask it before they work.
 
-Dagster records versions and shows staleness by them, but does not skip a step that a run asks for. So every asset hands its
-work to `Artifacts.materialize`, which reuses the stored result of the same recipe or runs the work, and reports either one as
-a materialization whose data version is the digest of the result. Dagster's staleness and our reuse then cannot disagree.
+Dagster records versions and shows staleness by them, but does not skip a step that a run asks for.
+So every asset hands its work to `Artifacts.materialize`, which reuses the stored result of the same
+recipe or runs the work, and reports either one as a materialization whose data version is the
+digest of the result. Dagster's staleness and our reuse then cannot disagree.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
@@ -21,22 +24,22 @@ Build = Callable[[Path], Metadata]
 
 
 def default_root() -> str:
-    """Return where results live unless the setting `root` says otherwise: beside Dagster's own history."""
+    """Return where results live by default: beside Dagster's own history."""
     home = Path(os.environ.get("DAGSTER_HOME") or ".")
     return os.environ.get("CF_PIPELINE_ARTIFACTS") or str(home / ".dagster" / "artifacts")
 
 
 class Artifacts(dg.ConfigurableIOManager):
-    """The artifact store as a Dagster resource: it builds or reuses results, and hands them to the assets downstream.
+    """The artifact store as a Dagster resource, through which assets reuse or build their results.
 
-    As an I/O manager it passes `Artifact`s, which name a result without reading it: a step that finds its own result in the
-    store never opens its inputs.
+    As an I/O manager it passes `Artifact`s, which name a result without reading it: a step that
+    finds its own result in the store never opens its inputs.
     """
 
     root: str = Field(
         default_factory=default_root,
-        description="Directory of the artifact store. Default: CF_PIPELINE_ARTIFACTS, or .dagster/artifacts in "
-        "DAGSTER_HOME or the working directory.",
+        description="Directory of the artifact store. Default: CF_PIPELINE_ARTIFACTS, or "
+        ".dagster/artifacts in DAGSTER_HOME or the working directory.",
     )
 
     @property
@@ -53,8 +56,8 @@ class Artifacts(dg.ConfigurableIOManager):
     ) -> dg.MaterializeResult[Artifact]:
         """Reuse or build the asset's result.
 
-        `build` writes the files of the result into the directory it is given and returns the metadata to show; it runs on a
-        miss only. `config` is what decides the result, as JSON.
+        `build` writes the files of the result into the directory it is given and returns the
+        metadata to show; it runs on a miss only. `config` is what decides the result, as JSON.
         """
         code_version = context.assets_def.specs_by_key[context.asset_key].code_version
         if code_version is None:
@@ -93,7 +96,7 @@ class Artifacts(dg.ConfigurableIOManager):
         `verify` raises what it finds; a failure is not remembered, so the next run looks again.
         """
 
-        def build(directory: Path) -> Mapping[str, str]:
+        def build(directory: Path) -> Mapping[str, Any]:
             verify()
             (directory / "passed").touch()
             return {}
@@ -105,23 +108,24 @@ class Artifacts(dg.ConfigurableIOManager):
         """Do nothing: what an asset returns is in the store already."""
 
     def load_input(self, context: dg.InputContext) -> Artifact:
-        """Return the upstream asset's result: this run's own where it made one, else the latest in Dagster's history.
+        """Return the upstream asset's result: this run's, else the latest in Dagster's history.
 
         Raises:
-            ArtifactError: the asset was never materialized in this history, or its result is no longer in the store.
+            ArtifactError: the asset was never materialized in this history, or its result is no
+            longer in the store.
         """
         asset = context.asset_key.to_user_string()
         materialization = _materialized_in_run(context) or _latest_materialization(context)
         if materialization is None or "cache_key" not in materialization.metadata:
             raise ArtifactError(
-                f"{asset} has no materialization in this Dagster history: materialize it too, "
-                f"for instance with --select '+{context.step_context.step.key}'."
+                f"{asset} has no materialization in this Dagster history: materialize it and what "
+                f"it is made from too, with `dagster asset materialize --select '*{asset}'`."
             )
         return self.store.open(asset, str(materialization.metadata["cache_key"].value))
 
 
 def _materialized_in_run(context: dg.InputContext) -> dg.AssetMaterialization | None:
-    # Another run may have materialized the asset since, with another config: what this run made counts.
+    # Another run may have materialized the asset since, with another config: not for this run.
     if context.upstream_output is None:
         return None
     records = context.instance.get_records_for_run(
@@ -149,9 +153,9 @@ def _uri(artifact: Artifact) -> str:
     return (artifact.directory / names[0] if len(names) == 1 else artifact.directory).as_uri()
 
 
-def _stored(metadata: Metadata) -> dict[str, str]:
-    return {key: dg.serialize_value(value) for key, value in metadata.items()}
+def _stored(metadata: Metadata) -> dict[str, Any]:
+    return {key: json.loads(dg.serialize_value(value)) for key, value in metadata.items()}
 
 
-def _shown(metadata: Mapping[str, str]) -> dict[str, dg.MetadataValue | str | int | float | bool]:
-    return {key: dg.deserialize_value(value) for key, value in metadata.items()}
+def _shown(metadata: Mapping[str, Any]) -> Metadata:
+    return {key: dg.deserialize_value(json.dumps(value)) for key, value in metadata.items()}

@@ -18,10 +18,13 @@ from cf_pipeline.recommender.validation import RATINGS_CHECKS, BadRatingsError, 
     ],
     ins={"ratings": dg.AssetIn("ratings")},
 )
-def ratings_checks(ratings: Artifact, artifacts: Artifacts) -> Iterator[dg.AssetCheckResult]:
+def ratings_checks(
+    ratings: Artifact, artifacts: dg.ResourceParam[Artifacts]
+) -> Iterator[dg.AssetCheckResult]:
     """Hold the ratings to every rule, and say how many break it and which.
 
-    Each rule blocks what is downstream in the same run; `train_test_split` applies them again, for runs of its own.
+    Each rule blocks what is downstream in the same run; `train_test_split` applies them again, for
+    runs of its own.
     """
 
     def verify() -> None:

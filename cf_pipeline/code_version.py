@@ -1,4 +1,4 @@
-"""Code versions derived from the source that makes a result, so that nobody has to remember to bump one."""
+"""Code versions derived from the source that makes a result, so that nobody forgets to bump one."""
 
 from __future__ import annotations
 
@@ -17,10 +17,14 @@ LIBRARIES = frozenset({"numpy", "pandas", "pyarrow", "torch"})
 
 
 def code_version(module: str) -> str:
-    """Return a digest of the module `module`, of every project module it imports, directly or not, and of the releases of the numerical libraries they import.
+    """Return a digest of what makes a result: an asset's module and all that it imports.
 
-    The source is read, never imported: a version costs no import of torch. Comments, docstrings and formatting do not
-    count; imports inside functions do.
+    Project modules count by their source, and the numerical libraries by their release. The source
+    is read, never imported: a version costs no import of torch. Comments, docstrings and formatting
+    do not count; imports inside functions do.
+
+    Raises:
+        ValueError: `module` is not one of this project.
     """
     modules: set[str] = set()
     libraries: set[str] = set()
@@ -61,9 +65,9 @@ def _parse(module: str) -> tuple[str, frozenset[str]]:
     tree = ast.parse(source.read_bytes())
     imported = frozenset(_imports(tree))
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and (
-            ast.get_docstring(node, clean=False) is not None
-        ):
+        if isinstance(
+            node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+        ) and (ast.get_docstring(node, clean=False) is not None):
             del node.body[0]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), imported
 

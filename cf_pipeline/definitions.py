@@ -24,6 +24,7 @@ defs = dg.Definitions(
     ],
     asset_checks=[ratings_checks],
     resources={"artifacts": Artifacts()},
-    # A process for every step would cost more than most steps do, and a killed run would leave orphans that publish.
+    # A process for every step would cost more than most steps do, and its orphan would go on after
+    # its run is killed.
     executor=dg.in_process_executor,
 )

@@ -18,7 +18,7 @@ PREVIEW_ROWS = 5
 def describe_table(
     table: pa.Table, descriptions: Mapping[str, str]
 ) -> dict[str, dg.MetadataValue | str | int | float | bool]:
-    """Return row count, schema and the first rows of `table`; `descriptions` says what each column holds."""
+    """Return row count, schema and first rows; `descriptions` says what each column holds."""
     columns = [
         dg.TableColumn(
             field.name,

@@ -119,7 +119,9 @@ def test_a_failed_build_leaves_nothing_to_be_found(store):
 
     with pytest.raises(RuntimeError, match="half way"):
         store.get_or_build(RECIPE, fail, print)
-    assert not [path for path in store.root.rglob("*") if path.is_dir() and path.parent != store.root]
+    assert not [
+        path for path in store.root.rglob("*") if path.is_dir() and path.parent != store.root
+    ]
     assert store.get_or_build(RECIPE, build, print)[1] is False
 
 

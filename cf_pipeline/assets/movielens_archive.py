@@ -14,10 +14,13 @@ class MovielensArchiveConfig(dg.Config):
 
     sources: list[str] = Field(
         ["auto"],
-        description="Sources in the order they are tried: 'official' (files.grouplens.org), 'package_index' (the copy in "
-        "the recbole wheel, through pip), the path of a local zip, wheel or folder, or 'auto' (official, then package_index).",
+        description="Sources in the order they are tried: 'official' (files.grouplens.org), "
+        "'package_index' (the copy in the recbole wheel, through pip), the path of a local zip, "
+        "wheel or folder, or 'auto' (official, then package_index).",
     )
-    timeout: float = Field(60.0, gt=0, description="Seconds one source may take to answer or stall.")
+    timeout: float = Field(
+        60.0, gt=0, description="Seconds one source may take to answer or stall."
+    )
     retries: int = Field(2, ge=0, description="How often a failed download is tried again.")
 
 
@@ -28,9 +31,11 @@ class MovielensArchiveConfig(dg.Config):
     code_version=code_version(__name__),
 )
 def movielens_archive(
-    context: dg.AssetExecutionContext, artifacts: Artifacts, config: MovielensArchiveConfig
+    context: dg.AssetExecutionContext,
+    artifacts: dg.ResourceParam[Artifacts],
+    config: MovielensArchiveConfig,
 ) -> dg.MaterializeResult:
-    """MovieLens 100k as it was received: 100,000 ratings of 1,682 movies by 943 users, with its checksums verified."""
+    """MovieLens 100k as received, verified: 100,000 ratings of 1,682 movies by 943 users."""
     from cf_pipeline.recommender import sources
 
     def build(directory: Path) -> Metadata:

@@ -37,7 +37,9 @@ COLUMNS = {
     code_version=code_version(__name__),
 )
 def ratings(
-    context: dg.AssetExecutionContext, artifacts: Artifacts, movielens_archive: Artifact
+    context: dg.AssetExecutionContext,
+    artifacts: dg.ResourceParam[Artifacts],
+    movielens_archive: Artifact,
 ) -> dg.MaterializeResult:
     """Every rating in the archive's order: who gave which movie how many stars, and when."""
 
@@ -68,7 +70,9 @@ def ratings(
     code_version=code_version(__name__),
 )
 def movies(
-    context: dg.AssetExecutionContext, artifacts: Artifacts, movielens_archive: Artifact
+    context: dg.AssetExecutionContext,
+    artifacts: dg.ResourceParam[Artifacts],
+    movielens_archive: Artifact,
 ) -> dg.MaterializeResult:
     """Every movie's title, release and genres."""
 
@@ -89,7 +93,9 @@ def movies(
     code_version=code_version(__name__),
 )
 def users(
-    context: dg.AssetExecutionContext, artifacts: Artifacts, movielens_archive: Artifact
+    context: dg.AssetExecutionContext,
+    artifacts: dg.ResourceParam[Artifacts],
+    movielens_archive: Artifact,
 ) -> dg.MaterializeResult:
     """Every user's age, gender, occupation and zip code."""
 

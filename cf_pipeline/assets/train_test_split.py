@@ -20,22 +20,27 @@ class TrainTestSplitConfig(dg.Config):
 
     strategy: Literal["fold", "random", "leave_k_out", "temporal"] = Field(
         "fold",
-        description="'fold': an official fold; 'random': test_fraction of all ratings; 'leave_k_out': k random ratings of "
-        "each user; 'temporal': the latest ratings, by `cut`.",
+        description="'fold': an official fold; 'random': test_fraction of all ratings; "
+        "'leave_k_out': k random ratings of each user; 'temporal': the latest ratings, by `cut`.",
     )
     fold: Literal["u1", "u2", "u3", "u4", "u5", "ua", "ub"] = Field(
-        "u1", description="The official fold; for strategy 'fold'."
+        "u1", description="The official fold; for 'fold'."
     )
     test_fraction: float = Field(
-        0.2, gt=0, lt=1, description="Share of the ratings to test on; for 'random' and for 'temporal' cut 'global'."
+        0.2, gt=0, lt=1, description="Share to test on; for 'random' and 'temporal' cut 'global'."
     )
     k: int = Field(
-        10, gt=0, description="Ratings of each user to test on; for 'leave_k_out' and for 'temporal' cut 'per_user'."
+        10,
+        gt=0,
+        description="Ratings of each user to test on; for 'leave_k_out' and 'temporal' cut "
+        "'per_user'.",
     )
     cut: Literal["global", "per_user"] = Field(
-        "global", description="Test on the last test_fraction of all ratings, or on each user's last k; for 'temporal'."
+        "global",
+        description="Test on the last test_fraction of all ratings, or on each user's last k; for "
+        "'temporal'.",
     )
-    seed: int = Field(0, ge=0, description="Seed; for 'random' and 'leave_k_out'.")
+    seed: int = Field(0, ge=0, description="For 'random' and 'leave_k_out'.")
 
 
 @dg.asset(
@@ -46,7 +51,7 @@ class TrainTestSplitConfig(dg.Config):
 )
 def train_test_split(
     context: dg.AssetExecutionContext,
-    artifacts: Artifacts,
+    artifacts: dg.ResourceParam[Artifacts],
     config: TrainTestSplitConfig,
     ratings: Artifact,
 ) -> dg.MaterializeResult:
@@ -71,7 +76,9 @@ def train_test_split(
             "train_rows": len(train),
             "test_rows": len(test),
             "cold_users_in_test": int((~test["user"].drop_duplicates().isin(train["user"])).sum()),
-            "cold_movies_in_test": int((~test["movie"].drop_duplicates().isin(train["movie"])).sum()),
+            "cold_movies_in_test": int(
+                (~test["movie"].drop_duplicates().isin(train["movie"])).sum()
+            ),
         }
 
     return artifacts.materialize(context, build, [ratings], config.model_dump())

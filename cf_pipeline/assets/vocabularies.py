@@ -16,11 +16,14 @@ from cf_pipeline.code_version import code_version
     code_version=code_version(__name__),
 )
 def vocabularies(
-    context: dg.AssetExecutionContext, artifacts: Artifacts, train_test_split: Artifact
+    context: dg.AssetExecutionContext,
+    artifacts: dg.ResourceParam[Artifacts],
+    train_test_split: Artifact,
 ) -> dg.MaterializeResult:
-    """The users and movies of the training part, sorted by id: an id's row is its index, and row 0 is `#na#`, the unknown.
+    """The users and movies of the training part, sorted by id; row 0 is `#na#`, the unknown.
 
-    An id that only the test part has is not in here, so nothing of the test part reaches the model.
+    An id's row is its index. An id that only the test part has is not in here, so nothing of the
+    test part reaches the model.
     """
 
     def build(directory: Path) -> Metadata:

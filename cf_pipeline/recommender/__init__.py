@@ -1,1 +1,1 @@
-"""The field's own code, in plain numpy, pandas, pyarrow and torch: usable from a notebook, without Dagster."""
+"""The field's own code in plain pandas, pyarrow and torch: for a notebook too, without Dagster."""

@@ -18,7 +18,7 @@ RATINGS_CHECKS: Mapping[str, str] = {
     "ratings_are_there": "There is at least one rating.",
     "ratings_have_no_duplicates": "No user rates a movie twice.",
     "ratings_are_on_the_scale": "Every rating is a whole number of stars from 1 to 5.",
-    "ratings_have_possible_timestamps": "No rating is older than MovieLens (1995), or from the future.",
+    "ratings_have_possible_timestamps": "No rating is older than MovieLens (1995) or yet to come.",
 }
 
 
@@ -46,7 +46,11 @@ class BadRatingsError(ValueError):
 
 
 def check_ratings(ratings: pd.DataFrame) -> None:
-    """Raise BadRatingsError unless `ratings` (user, movie, rating, timestamp) hold to every rule of RATINGS_CHECKS."""
+    """Hold ratings (user, movie, rating, timestamp) to every rule of RATINGS_CHECKS.
+
+    Raises:
+        BadRatingsError: a rule is broken; it says which, how often, and where.
+    """
     low, high = RATING_SCALE
     rating, timestamp = ratings["rating"], ratings["timestamp"]
     broken: dict[str, pd.Series[bool]] = {
@@ -56,7 +60,9 @@ def check_ratings(ratings: pd.DataFrame) -> None:
         "ratings_have_possible_timestamps": ~timestamp.between(FIRST_RATING, datetime.now(UTC)),
     }
     faults = {
-        name: Fault(int(rows.sum()), _examples(ratings[rows])) for name, rows in broken.items() if rows.any()
+        name: Fault(int(rows.sum()), _examples(ratings[rows]))
+        for name, rows in broken.items()
+        if rows.any()
     }
     if ratings.empty:
         faults["ratings_are_there"] = Fault(0, [])
@@ -66,4 +72,6 @@ def check_ratings(ratings: pd.DataFrame) -> None:
 
 def _examples(ratings: pd.DataFrame) -> list[dict[str, object]]:
     first = ratings.head(EXAMPLES).assign(row=lambda frame: frame.index)
-    return [{str(key): str(value) for key, value in row.items()} for row in first.to_dict("records")]
+    return [
+        {str(key): str(value) for key, value in row.items()} for row in first.to_dict("records")
+    ]

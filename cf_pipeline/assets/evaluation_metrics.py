@@ -1,0 +1,81 @@
+"""How well the model predicts ratings it has not seen."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from cf_pipeline.artifacts import Artifact
+from cf_pipeline.caching import Artifacts, Metadata
+from cf_pipeline.code_version import code_version
+from cf_pipeline.metadata import picture, table_of
+
+if TYPE_CHECKING:
+    from cf_pipeline.recommender.metrics import Errors
+
+
+@dg.asset(
+    group_name="model",
+    kinds={"json"},
+    io_manager_key="artifacts",
+    code_version=code_version(__name__),
+)
+def evaluation_metrics(
+    context: dg.AssetExecutionContext,
+    artifacts: dg.ResourceParam[Artifacts],
+    train_test_split: Artifact,
+    factor_model: Artifact,
+) -> dg.MaterializeResult:
+    """Errors of the model on the test part, beside those of simple baselines, in stars."""
+
+    def build(directory: Path) -> Metadata:
+        import numpy as np
+
+        from cf_pipeline.recommender import metrics, plots
+        from cf_pipeline.recommender.factor_model import FactorModel
+        from cf_pipeline.recommender.splits import read_part
+        from cf_pipeline.recommender.validation import RATING_SCALE
+
+        path = train_test_split.path("train_test_split.parquet")
+        train, test = read_part(path, "train"), read_part(path, "test")
+        model = FactorModel.load(factor_model.verified())
+        predicted = np.clip(model.predict(test["user"], test["movie"]), *RATING_SCALE)
+        report = metrics.evaluate(train, test, predicted, RATING_SCALE)
+        text = json.dumps(asdict(report), indent=1)
+        (directory / "evaluation_metrics.json").write_text(text, encoding="utf-8")
+
+        actual = test["rating"].to_numpy()
+        errors = predicted - actual
+        activity = metrics.training_ratings(train, test, "user")
+        epochs = json.loads(factor_model.path("learning_curve.json").read_bytes())
+        baselines = {name: error.rmse for name, error in report.baselines.items()}
+        pictures = {
+            "rmse_beside_baselines": plots.rmse_beside_baselines(report.rmse, baselines),
+            "learning_curve": plots.learning_curve(epochs),
+            "predicted_against_actual": plots.predicted_against_actual(actual, predicted),
+            "error_histogram": plots.error_histogram(errors),
+            "residual_by_user_activity": plots.residual_by_user_activity(activity, errors),
+        }
+        return {
+            "rmse": report.rmse,
+            "mae": report.mae,
+            "test_rows": report.n_test,
+            "baselines": _table("baseline", report.baselines),
+            "cold_pairs": _table("pairs", {"warm": report.warm, "cold": report.cold}),
+            "rmse_by_training_ratings": _table(
+                "ratings_of_the_user", report.by_user_training_ratings
+            ),
+            "rmse_by_movie_training_ratings": _table(
+                "ratings_of_the_movie", report.by_movie_training_ratings
+            ),
+            **{name: picture(png, name.replace("_", " ")) for name, png in pictures.items()},
+        }
+
+    return artifacts.materialize(context, build, [train_test_split, factor_model])
+
+
+def _table(of: str, errors: Mapping[str, "Errors"]) -> dg.TableMetadataValue:
+    return table_of([{of: name, **asdict(error)} for name, error in errors.items()])

@@ -1,0 +1,103 @@
+"""The factor model, fitted to the training part."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+import dagster as dg
+from pydantic import Field
+
+from cf_pipeline.artifacts import Artifact
+from cf_pipeline.caching import Artifacts, Metadata
+from cf_pipeline.code_version import code_version
+from cf_pipeline.metadata import picture, table_of
+from cf_pipeline.recommender.settings import GradientDescentSettings
+
+
+class FactorModelConfig(GradientDescentSettings, dg.Config):
+    """How the model is fitted: the method, its settings, and where it runs."""
+
+    method: Literal["gradient_descent"] = Field(
+        "gradient_descent", description="How the factors are found."
+    )
+    device: str = Field(
+        "auto",
+        description="'auto' (cuda, else mps, else cpu), or a torch device such as 'cpu' or "
+        "'cuda:1'. A model fitted under 'auto' is reused on any device: name one to insist.",
+    )
+    validation_fraction: float = Field(
+        0.1,
+        gt=0,
+        lt=1,
+        description="Share of the training part that a second fit sets aside to draw the learning "
+        "curve; the model that is kept is fitted to the whole training part.",
+    )
+
+
+@dg.asset(
+    group_name="model",
+    kinds={"pytorch"},
+    io_manager_key="artifacts",
+    code_version=code_version(__name__),
+)
+def factor_model(
+    context: dg.AssetExecutionContext,
+    artifacts: dg.ResourceParam[Artifacts],
+    config: FactorModelConfig,
+    train_test_split: Artifact,
+    vocabularies: Artifact,
+    movies: Artifact,
+    users: Artifact,
+) -> dg.MaterializeResult:
+    """Factors and biases of every user and movie, from which ratings are predicted.
+
+    A rating is predicted as sigmoid_range(user factors · movie factors + user bias + movie bias).
+
+    The folder holds all it takes to use it: `FactorModel.load(folder).predict(users, movies)`.
+    """
+
+    def build(directory: Path) -> Metadata:
+        import pandas as pd
+
+        from cf_pipeline.recommender import gradient_descent, plots
+        from cf_pipeline.recommender.features import SideFeatures
+        from cf_pipeline.recommender.minibatches import EncodedRatings
+        from cf_pipeline.recommender.splits import read_part
+        from cf_pipeline.recommender.vocabulary import Vocabulary
+
+        known_users = Vocabulary.load(vocabularies.path("user_vocabulary.parquet"))
+        known_movies = Vocabulary.load(vocabularies.path("movie_vocabulary.parquet"))
+        device = gradient_descent.resolve_device(config.device)
+        rows = read_part(train_test_split.path("train_test_split.parquet"), "train")
+        train = EncodedRatings.of(rows, known_users, known_movies, device)
+        side = SideFeatures.of(
+            pd.read_parquet(users.path("users.parquet")),
+            pd.read_parquet(movies.path("movies.parquet")),
+            known_users,
+            known_movies,
+            device,
+        )
+        context.log.info(f"Fitting to {len(rows)} ratings on {device}.")
+        fitted = gradient_descent.fit(train, side, config, log=context.log.info)
+        fitted.model.save(directory, known_users, known_movies)
+        context.log.info("Fitting once more without the validation part, for the learning curve.")
+        curve = gradient_descent.validated_curve(
+            train, side, config, config.validation_fraction, context.log.info
+        )
+        epochs = [asdict(epoch) for epoch in curve]
+        (directory / "learning_curve.json").write_text(json.dumps(epochs), encoding="utf-8")
+        return {
+            "method": config.method,
+            "device": str(device),
+            "n_factors": config.n_factors,
+            "train_seconds": fitted.seconds,
+            "train_rmse": fitted.learning_curve[-1].train_rmse,
+            "validation_rmse": curve[-1].validation_rmse,
+            "epochs": table_of(epochs),
+            "learning_curve": picture(plots.learning_curve(epochs), "learning curve"),
+        }
+
+    return artifacts.materialize(
+        context, build, [train_test_split, vocabularies, movies, users], config.model_dump()
+    )

@@ -1,0 +1,166 @@
+"""The factor model: a rating is the sigmoid of user factors · item factors + biases, in a range."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from cf_pipeline.recommender.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from cf_pipeline.recommender.vocabulary import Ids
+
+WEIGHTS = "model.safetensors"
+SHAPE = "model.json"
+USER_VOCABULARY = "user_vocabulary.parquet"
+MOVIE_VOCABULARY = "movie_vocabulary.parquet"
+REMEDY = "Materialize factor_model again, or save the model anew."
+
+
+class ModelFileError(ValueError):
+    """The files of a model are damaged, or do not belong together."""
+
+
+def sigmoid_range(x: Tensor, low: float, high: float) -> Tensor:
+    """Return low + (high - low) / (1 + exp(-x)), which lies between `low` and `high`."""
+    return low + (high - low) * torch.sigmoid(x)
+
+
+class FactorModel(nn.Module):
+    """A rating is sigmoid_range(p_u · q_i + b_u + c_i) (Koren, Bell & Volinsky 2009, eq. 4).
+
+    The tables are embeddings: `user_factors` (n_users, n_factors), `item_factors` (n_items,
+    n_factors), and with `bias` `user_bias` (n_users, 1), `item_bias` (n_items, 1). Index 0 is the
+    unknown user or item. `y_range` is a little wider than the rating scale, whose ends a sigmoid
+    would never reach.
+    """
+
+    def __init__(
+        self,
+        n_users: int,
+        n_items: int,
+        n_factors: int,
+        y_range: tuple[float, float] = (0.0, 5.5),
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.y_range = y_range
+        self.bias = bias
+        self.vocabularies: tuple[Vocabulary, Vocabulary] | None = None
+        self.user_factors = nn.Embedding(n_users, n_factors)
+        self.item_factors = nn.Embedding(n_items, n_factors)
+        if bias:
+            self.user_bias = nn.Embedding(n_users, 1)
+            self.item_bias = nn.Embedding(n_items, 1)
+
+    def forward(self, users: Tensor, items: Tensor) -> Tensor:
+        """Return the predicted ratings, in the shape of the index tensors `users` and `items`."""
+        x = (self.user_factors(users) * self.item_factors(items)).sum(-1)
+        if self.bias:
+            x = x + (self.user_bias(users) + self.item_bias(items)).squeeze(-1)
+        return sigmoid_range(x, *self.y_range)
+
+    @torch.no_grad()
+    def predict(self, users: Ids, movies: Ids) -> npt.NDArray[np.float32]:
+        """Return the predicted ratings (n,) of raw ids (n,); an id that is not known is `#na#`.
+
+        Raises:
+            ValueError: the model has no vocabularies, because it was neither saved nor loaded.
+        """
+        if self.vocabularies is None:
+            raise ValueError("This model knows indices, not ids: save it with its vocabularies.")
+        device = self.user_factors.weight.device
+        indices = [
+            torch.as_tensor(vocabulary.encode(ids), device=device)
+            for vocabulary, ids in zip(self.vocabularies, (users, movies), strict=True)
+        ]
+        predicted: npt.NDArray[np.float32] = self(*indices).cpu().numpy()
+        return predicted
+
+    def save(self, directory: Path, users: Vocabulary, movies: Vocabulary) -> None:
+        """Write all it takes to use the model: weights, shape, and its vocabularies.
+
+        Raises:
+            ModelFileError: the vocabularies are not of the tables' sizes.
+        """
+        shape = {
+            "n_users": self.user_factors.num_embeddings,
+            "n_items": self.item_factors.num_embeddings,
+            "n_factors": self.user_factors.embedding_dim,
+            "y_range": list(self.y_range),
+            "bias": self.bias,
+            "user_vocabulary_sha256": users.digest(),
+            "movie_vocabulary_sha256": movies.digest(),
+        }
+        _check_vocabularies(directory, shape, users, movies)
+        self.vocabularies = (users, movies)
+        save_file(self.state_dict(), directory / WEIGHTS)
+        (directory / SHAPE).write_text(json.dumps(shape, indent=1), encoding="utf-8")
+        users.save(directory / USER_VOCABULARY)
+        movies.save(directory / MOVIE_VOCABULARY)
+
+    @classmethod
+    def load(cls, directory: str | Path, device: str | torch.device = "cpu") -> Self:
+        """Return the model that `save` wrote into `directory`, ready to predict.
+
+        Raises:
+            ModelFileError: a file is missing or damaged, or they do not belong together.
+        """
+        folder = Path(directory)
+        try:
+            shape = json.loads((folder / SHAPE).read_bytes())
+            users = Vocabulary.load(folder / USER_VOCABULARY)
+            movies = Vocabulary.load(folder / MOVIE_VOCABULARY)
+            weights = load_file(folder / WEIGHTS, device=str(device))
+            with torch.device("meta"):  # the tables come from the file
+                sizes = [shape[name] for name in ("n_users", "n_items", "n_factors")]
+                model = cls(*sizes, y_range=tuple(shape["y_range"]), bias=shape["bias"])
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise ModelFileError(
+                f"The factor model in {folder} cannot be read: {error!r}. {REMEDY}"
+            ) from error
+        _check_vocabularies(folder, shape, users, movies)
+        _check_weights(folder, model, weights)
+        model.load_state_dict(weights, assign=True)
+        model.vocabularies = (users, movies)
+        return model.eval()
+
+
+def _check_vocabularies(
+    folder: Path, shape: dict[str, Any], users: Vocabulary, movies: Vocabulary
+) -> None:
+    for kind, table, vocabulary in (("user", "n_users", users), ("movie", "n_items", movies)):
+        if len(vocabulary) != shape[table]:
+            raise ModelFileError(
+                f"The factor model in {folder} has {shape[table]} rows for {kind}s, but the {kind} "
+                f"vocabulary has {len(vocabulary)}: they are not of the same fit. {REMEDY}"
+            )
+        if vocabulary.digest() != shape[f"{kind}_vocabulary_sha256"]:
+            raise ModelFileError(
+                f"The factor model in {folder} was fitted with another {kind} vocabulary than the "
+                f"one beside it. {REMEDY}"
+            )
+
+
+def _check_weights(folder: Path, model: FactorModel, weights: dict[str, Tensor]) -> None:
+    def form(tables: dict[str, Tensor]) -> dict[str, str]:
+        return {name: f"{tuple(table.shape)} {table.dtype}" for name, table in tables.items()}
+
+    expected, found = form(model.state_dict()), form(weights)
+    if found != expected:
+        raise ModelFileError(
+            f"The factor model in {folder} should have the tables {expected}, but {WEIGHTS} has "
+            f"{found}. {REMEDY}"
+        )
+    for name, table in weights.items():
+        if not table.isfinite().all():
+            raise ModelFileError(f"The table {name} in {folder} is not finite. {REMEDY}")

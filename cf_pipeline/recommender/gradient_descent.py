@@ -1,0 +1,190 @@
+"""Fitting the factor model by gradient descent, plain or with a low-rank feature prior."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils import parametrize
+from torch.optim.lr_scheduler import OneCycleLR
+
+from cf_pipeline.recommender.factor_model import FactorModel
+from cf_pipeline.recommender.features import SideFeatures, low_rank_features
+from cf_pipeline.recommender.minibatches import EncodedRatings, Minibatches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cf_pipeline.recommender.settings import GradientDescentSettings
+
+INITIAL_STD = 0.01
+LOSSES = {"mse": functional.mse_loss, "l1": functional.l1_loss}
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Where a fit stood after an epoch, in stars; without a validation part that is None."""
+
+    epoch: int
+    train_rmse: float
+    validation_rmse: float | None
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted model, how it came there, and how long it took."""
+
+    model: FactorModel
+    learning_curve: list[Epoch]
+    seconds: float
+
+
+class FeaturePrior(nn.Module):
+    """Reads a table E as E + X·A, so that a row is drawn to what its features say, not to zero.
+
+    X (n, rank) are the features, A (rank, width) is fitted with E (regression-based latent factors:
+    Agarwal & Chen 2009, section 2).
+    """
+
+    features: Tensor
+
+    def __init__(self, features: Tensor, width: int) -> None:
+        super().__init__()
+        self.register_buffer("features", features)
+        self.weights = nn.Parameter(features.new_empty(features.shape[1], width))
+
+    def forward(self, table: Tensor) -> Tensor:
+        """Return the table (n, width) with the prior mean added."""
+        return torch.addmm(table, self.features, self.weights)
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the torch device `name`; 'auto' is cuda where there is one, else mps, else cpu.
+
+    Raises:
+        ValueError: there is no such device here.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"Device {name!r} cannot be used here: {error}. Choose 'auto' or 'cpu'."
+        ) from error
+
+
+def fit(
+    train: EncodedRatings,
+    side: SideFeatures,
+    settings: GradientDescentSettings,
+    validation: EncodedRatings | None = None,
+    log: Callable[[str], None] = lambda _: None,
+) -> Fit:
+    """Fit a factor model to the ratings, on the device where they are.
+
+    AdamW (Loshchilov & Hutter 2019) under a one-cycle schedule (Smith & Topin 2018). With
+    `settings.feature_rank` the tables start from a feature prior, which is folded into them at the
+    end, so that the result is the plain model either way. Row 0, the unknown user or item, is the
+    mean of the others: what is said of nobody in particular.
+
+    Raises:
+        FloatingPointError: the fit diverged.
+    """
+    start = time.perf_counter()
+    model = _initial_model(train, side, settings)
+    batches = Minibatches(train, settings.batch_size, settings.seed)
+    optimizer = torch.optim.AdamW(
+        model.parameters(),
+        lr=settings.learning_rate,
+        betas=(0.9, 0.99),
+        eps=1e-5,
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+    steps = settings.epochs * len(batches)
+    schedule = OneCycleLR(optimizer, settings.learning_rate, total_steps=steps, pct_start=0.25)
+    loss_of = LOSSES[settings.loss]
+    curve = []
+    for epoch in range(1, settings.epochs + 1):
+        for users, items, ratings in batches:
+            loss = loss_of(model(users, items), ratings)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+        curve.append(_evaluate(epoch, model, train, validation))
+        log(f"Epoch {epoch} of {settings.epochs}: {curve[-1]}")
+    _finish(model)
+    return Fit(model, curve, time.perf_counter() - start)
+
+
+def validated_curve(
+    train: EncodedRatings,
+    side: SideFeatures,
+    settings: GradientDescentSettings,
+    fraction: float,
+    log: Callable[[str], None] = lambda _: None,
+) -> list[Epoch]:
+    """Return the learning curve of a fit that does not see a random `fraction` of `train`."""
+    generator = torch.Generator(train.ratings.device).manual_seed(settings.seed)
+    uniform = torch.rand(train.ratings.shape, generator=generator, device=generator.device)
+    held_out = uniform < fraction
+    return fit(train.take(~held_out), side, settings, train.take(held_out), log).learning_curve
+
+
+def _initial_model(
+    train: EncodedRatings, side: SideFeatures, settings: GradientDescentSettings
+) -> FactorModel:
+    device = train.ratings.device
+    n_users, n_items = len(side.users), len(side.items)
+    low, high = settings.y_range
+    with device:
+        model = FactorModel(n_users, n_items, settings.n_factors, (low, high), settings.bias)
+    if settings.feature_rank:
+        rank, seed = settings.feature_rank, settings.seed
+        users, items, _ = train
+        features = {
+            "user": low_rank_features(users, items, side.users, n_items, rank, seed),
+            "item": low_rank_features(items, users, side.items, n_users, rank, seed),
+        }
+        for name, table in model.named_children():
+            prior = FeaturePrior(features[name.partition("_")[0]], table.embedding_dim)
+            parametrize.register_parametrization(table, "weight", prior)
+    generator = torch.Generator(device).manual_seed(settings.seed)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=INITIAL_STD, generator=generator)
+    return model
+
+
+@torch.no_grad()
+def _finish(model: FactorModel) -> None:
+    for table in model.children():
+        if parametrize.is_parametrized(table):
+            parametrize.remove_parametrizations(table, "weight")
+        table.weight[0] = table.weight[1:].mean(dim=0)
+
+
+@torch.no_grad()
+def _evaluate(
+    epoch: int, model: FactorModel, train: EncodedRatings, validation: EncodedRatings | None
+) -> Epoch:
+    low, high = train.ratings.aminmax()
+
+    def rmse(part: EncodedRatings) -> float:
+        predicted = model(part.users, part.items).clamp(low, high)
+        return functional.mse_loss(predicted, part.ratings).sqrt().item()
+
+    reached = Epoch(epoch, rmse(train), rmse(validation) if validation else None)
+    if not math.isfinite(reached.train_rmse):
+        raise FloatingPointError(
+            f"The fit diverged in epoch {epoch}: lower learning_rate or raise batch_size."
+        )
+    return reached

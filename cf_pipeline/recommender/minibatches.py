@@ -1,0 +1,97 @@
+"""Encoded ratings on a device, and minibatches of them taken by indexing, without a DataLoader."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+import numpy as np
+import pandas as pd
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+    from cf_pipeline.recommender.vocabulary import Vocabulary
+
+
+class EncodedRatings(NamedTuple):
+    """Ratings on one device: int32 indices `users` and `items` (n,), float32 `ratings` (n,)."""
+
+    users: Tensor
+    items: Tensor
+    ratings: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        ratings: pd.DataFrame,
+        users: Vocabulary,
+        movies: Vocabulary,
+        device: str | torch.device = "cpu",
+    ) -> Self:
+        """Encode ratings (columns user, movie, rating); an id that is not known is `#na#`."""
+        return cls(
+            torch.tensor(users.encode(ratings["user"]), device=device),
+            torch.tensor(movies.encode(ratings["movie"]), device=device),
+            torch.tensor(ratings["rating"].to_numpy(np.float32), device=device),
+        )
+
+    def take(self, rows: Tensor) -> Self:
+        """Return the ratings at `rows`, indices or a mask."""
+        return type(self)(*(column[rows] for column in self))
+
+
+class Minibatches:
+    """Ratings in a new random order at every pass, `batch_size` at a time, the last batch shorter.
+
+    Passes are reproducible for a `seed` on one device.
+    """
+
+    def __init__(self, ratings: EncodedRatings, batch_size: int, seed: int) -> None:
+        self.ratings = ratings
+        self.batch_size = batch_size
+        self.seed = seed
+        self._device = ratings.ratings.device
+        self._generator = torch.Generator(self._device).manual_seed(seed)
+
+    def __len__(self) -> int:
+        """Return the number of minibatches of a pass."""
+        return math.ceil(len(self.ratings.ratings) / self.batch_size)
+
+    def __iter__(self) -> Iterator[EncodedRatings]:
+        """Pass over all ratings, `batch_size` at a time."""
+        return self._batches(self._generator)
+
+    def one_batch(self) -> tuple[Tensor, Tensor]:
+        """Return the first pass's first minibatch to look at: pairs (b, 2), and ratings (b,)."""
+        generator = torch.Generator(self._device).manual_seed(self.seed)
+        users, items, ratings = next(self._batches(generator))
+        return torch.stack([users, items], dim=1), ratings
+
+    def show_batch(
+        self, users: Vocabulary, movies: Vocabulary, titles: pd.Series[str]
+    ) -> pd.DataFrame:
+        """Return `one_batch` decoded: columns user, movie, title, rating.
+
+        `titles` is indexed by the movies' ids.
+        """
+        pairs, ratings = self.one_batch()
+        user, movie = pairs.cpu().numpy().T
+        ids = movies.decode(movie)
+        return pd.DataFrame(
+            {
+                "user": users.decode(user),
+                "movie": ids,
+                "title": titles.reindex(ids).to_numpy(),
+                "rating": ratings.cpu().numpy(),
+            }
+        )
+
+    def _batches(self, generator: torch.Generator) -> Iterator[EncodedRatings]:
+        order = torch.randperm(len(self.ratings.ratings), generator=generator, device=self._device)
+        # One gather for the whole pass is cheaper than one for each minibatch.
+        columns = (column.split(self.batch_size) for column in self.ratings.take(order))
+        return map(EncodedRatings, *columns)

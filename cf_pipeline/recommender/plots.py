@@ -1,0 +1,175 @@
+"""Pictures of a fit and of its errors, as PNG bytes that are equal for equal inputs.
+
+They stand on a light ground of their own, so they read alike in a light and in a dark UI, and are
+drawn without pyplot, so drawing leaves no state behind. Ratings and errors are in stars, an error
+is predicted - actual, and arrays are (n,). What has nothing to show raises ValueError.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from matplotlib.axes import Axes
+
+Numbers: TypeAlias = npt.NDArray[np.floating | np.integer]
+
+SIZE = (6.4, 3.6)  # inches
+DPI = 80
+GROUND, INK, QUIET, GRID = "#ffffff", "#24292f", "#6e7781", "#e6e8eb"
+BLUE, ORANGE, GREY = "#0969da", "#c2570c", "#aab4be"
+
+
+def learning_curve(curve: Sequence[Mapping[str, float | None]]) -> bytes:
+    """Draw the `train_rmse` and, where there is one, the `validation_rmse` of each `epoch`."""
+    figure, axes = _figure("Learning curve", "epoch", "RMSE (stars)")
+    for key, name, colour in (
+        ("train_rmse", "training", GREY),
+        ("validation_rmse", "validation", BLUE),
+    ):
+        points = [(row["epoch"], row[key]) for row in curve if row.get(key) is not None]
+        if points:
+            epochs, values = zip(*points, strict=True)
+            label = f"{name}, ends at {values[-1]:.4f}"
+            axes.plot(epochs, values, "o-", color=colour, markersize=4, label=label)
+    _refuse_empty(len(axes.lines), "epochs with an RMSE")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _legend(axes)
+    return _png(figure)
+
+
+def predicted_against_actual(actual: Numbers, predicted: Numbers) -> bytes:
+    """Draw what was predicted where the actual rating was 1, 2, …: its mean and its spread."""
+    _refuse_empty(len(actual), "ratings")
+    x = "actual rating (stars), and how many of them"
+    figure, axes = _figure("Predicted against actual", x, "predicted rating (stars)")
+    stars = np.unique(actual)
+    groups = [predicted[actual == star] for star in stars]
+    low, first, third, high = np.array([np.quantile(g, (0.1, 0.25, 0.75, 0.9)) for g in groups]).T
+    axes.plot(stars, stars, "--", color=QUIET, linewidth=1, label="perfect", zorder=1)
+    axes.vlines(stars, low, high, color=GREY, linewidth=3, label="middle 80 %")
+    axes.vlines(stars, first, third, color=BLUE, linewidth=12, label="middle 50 %")
+    means = [group.mean() for group in groups]
+    axes.plot(stars, means, "o", color=GROUND, markeredgecolor=INK, label="mean", zorder=3)
+    axes.set_xticks(
+        stars, [f"{star:g}\n{len(group):,}" for star, group in zip(stars, groups, strict=True)]
+    )
+    _legend(axes)
+    return _png(figure)
+
+
+def error_histogram(errors: Numbers) -> bytes:
+    """Draw how often which error is made, in bins a quarter of a star wide."""
+    _refuse_empty(len(errors), "errors")
+    figure, axes = _figure(
+        "Errors", "predicted minus actual rating (stars)", "share of ratings (%)"
+    )
+    reach = max(1.0, np.ceil(np.abs(errors).max()))
+    counts, edges = np.histogram(errors, np.arange(-reach, reach + 0.25, 0.25))
+    label = f"mean {np.mean(errors):+.3f}, standard deviation {np.std(errors):.3f}"
+    axes.bar(edges[:-1], 100 * counts / len(errors), 0.23, align="edge", color=BLUE, label=label)
+    axes.axvline(0, color=INK, linewidth=1)
+    _legend(axes)
+    return _png(figure)
+
+
+def residual_by_user_activity(n_training_ratings: Numbers, residuals: Numbers) -> bytes:
+    """Draw the RMSE and the mean error by how many training ratings the user has.
+
+    A group reaches up to twice its least number of training ratings.
+    """
+    _refuse_empty(len(residuals), "errors")
+    x = "training ratings of the user, and how many test ratings"
+    figure, axes = _figure("Errors by the user's activity", x, "error (stars)")
+    doublings = np.frexp(n_training_ratings)[1]  # 0, 1, 2-3, 4-7, … are 0, 1, 2, 3, …
+    group, place = np.unique(doublings, return_inverse=True)
+    count = np.bincount(place)
+    mean = np.bincount(place, residuals) / count
+    square = np.bincount(place, residuals**2) / count
+    bars = 2 * np.sqrt((square - mean**2).clip(0) / count)
+    axes.plot(group, np.sqrt(square), "o-", color=BLUE, markersize=4, label="RMSE")
+    axes.errorbar(
+        group,
+        mean,
+        bars,
+        fmt="o-",
+        color=ORANGE,
+        markersize=4,
+        capsize=3,
+        label="mean ± 2 standard errors",
+    )
+    axes.axhline(0, color=INK, linewidth=1)
+    least = ["0" if g == 0 else "1" if g == 1 else f"{2 ** (g - 1)}+" for g in group]
+    axes.set_xticks(group, [f"{a}\n{n:,}" for a, n in zip(least, count, strict=True)])
+    _legend(axes)
+    return _png(figure)
+
+
+def rmse_beside_baselines(model: float, baselines: Mapping[str, float]) -> bytes:
+    """Draw the model's RMSE as a bar among those of the baselines, best at the top."""
+    figure, axes = _figure("RMSE beside the baselines", "RMSE (stars)", "")
+    bars = sorted({**baselines, "model": model}.items(), key=lambda bar: -bar[1])
+    names, values = zip(*bars, strict=True)
+    drawn = axes.barh(
+        [name.replace("_", " ") for name in names],
+        values,
+        color=[BLUE if name == "model" else GREY for name in names],
+        height=0.65,
+    )
+    axes.bar_label(drawn, fmt="%.4f", padding=4, color=INK)
+    axes.margins(x=0.12)
+    axes.set_xticks([])
+    axes.grid(visible=False)
+    return _png(figure)
+
+
+def _figure(title: str, x: str, y: str) -> tuple[Figure, Axes]:
+    figure = Figure(
+        SIZE, DPI, facecolor=GROUND, layout=ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.1)
+    )
+    axes = figure.add_subplot(facecolor=GROUND)
+    axes.set_title(title, loc="left", color=INK, fontsize=13, fontweight="bold", pad=26)
+    axes.set_xlabel(x, color=QUIET)
+    axes.set_ylabel(y, color=QUIET)
+    axes.tick_params(colors=QUIET, labelcolor=INK, length=0)
+    axes.grid(axis="y", color=GRID)
+    axes.set_axisbelow(True)
+    axes.spines[:].set_visible(False)
+    return figure, axes
+
+
+def _legend(axes: Axes) -> None:
+    """Name what is drawn in one line under the title, where it covers no data."""
+    axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        borderaxespad=0,
+        ncols=4,
+        fontsize=9,
+        handlelength=1.5,
+        frameon=False,
+        labelcolor=INK,
+    )
+
+
+def _png(figure: Figure) -> bytes:
+    written = io.BytesIO()
+    # Without matplotlib's version among the metadata, equal pictures are equal bytes.
+    figure.savefig(
+        written, format="png", metadata={"Software": None}, pil_kwargs={"optimize": True}
+    )
+    return written.getvalue()
+
+
+def _refuse_empty(count: int, of: str) -> None:
+    if count == 0:
+        raise ValueError(f"There are 0 {of} to draw: leave the picture out, or give some.")

@@ -1,0 +1,174 @@
+"""What each asset promises: its metadata, its config, and what it refuses."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pandas as pd
+import pytest
+
+from cf_pipeline.recommender.factor_model import FactorModel
+from cf_pipeline.recommender.movielens import u_data
+from cf_pipeline_tests.project import Project
+
+PROMISED = {
+    "movielens_archive": {"source", "bytes", "sha256", "licence", "citation"},
+    "ratings": {
+        *("dagster/row_count", "dagster/column_schema", "dagster/uri", "preview"),
+        *("lowest_rating", "highest_rating", "first_rating", "last_rating"),
+    },
+    "movies": {"dagster/row_count", "dagster/column_schema", "fields_the_source_lacks"},
+    "users": {"dagster/row_count", "dagster/column_schema", "fields_the_source_lacks"},
+    "train_test_split": {
+        *("strategy", "train_rows", "test_rows", "cold_users_in_test", "cold_movies_in_test"),
+    },
+    "vocabularies": {"users", "movies"},
+    "factor_model": {"method", "device", "n_factors", "train_seconds", "learning_curve"},
+    "evaluation_metrics": {
+        *("rmse", "mae", "baselines", "predicted_against_actual", "error_histogram"),
+        *("residual_by_user_activity", "learning_curve", "rmse_by_training_ratings"),
+    },
+}
+
+
+@pytest.mark.parametrize("asset", PROMISED)
+def test_an_asset_shows_what_it_promises(finished, asset):
+    metadata = finished.metadata(asset)
+    assert PROMISED[asset] | {"cache", "cache_key"} <= set(metadata)
+
+
+def test_the_default_run_is_fold_u1_as_published_and_beats_the_issue_s_bar(finished):
+    assert finished.metadata("ratings")["dagster/row_count"] == 100_000
+    split = finished.metadata("train_test_split")
+    assert (split["train_rows"], split["test_rows"]) == (80_000, 20_000)
+    vocabularies = finished.metadata("vocabularies")
+    assert (vocabularies["users"], vocabularies["movies"]) == (944, 1651)
+    metrics = finished.metadata("evaluation_metrics")
+    assert isinstance(metrics["rmse"], float)
+    assert isinstance(metrics["mae"], float)
+    assert metrics["rmse"] <= 0.892
+
+
+def test_the_metrics_are_those_of_the_model_that_is_kept(finished):
+    """Told again from the files alone: the model's own predictions of the test part."""
+    rows = pd.read_parquet(
+        finished.artifacts / "train_test_split" / "latest" / "train_test_split.parquet"
+    )
+    test = rows[rows["part"] == "test"]
+    model = FactorModel.load(finished.artifacts / "factor_model" / "latest")
+    predicted = model.predict(test["user"], test["movie"]).clip(1, 5)
+    rmse = float(((predicted - test["rating"]) ** 2).mean() ** 0.5)
+    path = finished.artifacts / "evaluation_metrics" / "latest" / "evaluation_metrics.json"
+    assert json.loads(path.read_text())["rmse"] == pytest.approx(rmse, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("config", "test_rows"),
+    [
+        ({"strategy": "fold", "fold": "ua"}, 9_430),
+        ({"strategy": "random", "test_fraction": 0.1, "seed": 3}, 10_000),
+        ({"strategy": "leave_k_out", "k": 5, "seed": 3}, 5 * 943),
+        ({"strategy": "temporal", "test_fraction": 0.3}, 30_000),
+        ({"strategy": "temporal", "cut": "per_user", "k": 4}, 4 * 943),
+    ],
+)
+def test_every_split_strategy_is_a_matter_of_config(project, config, test_rows):
+    assert project.cache("train_test_split", {"train_test_split": config}) == {
+        "train_test_split": "miss"
+    }
+    assert project.metadata("train_test_split")["test_rows"] == test_rows
+
+
+def test_importing_the_definitions_imports_no_heavy_library():
+    script = (
+        "import sys, cf_pipeline.definitions;"
+        "print(sorted({'torch', 'pandas', 'pyarrow', 'matplotlib', 'scipy'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def duplicate(lines: list[str]) -> list[str]:
+    return [*lines, lines[0]]
+
+
+def off_the_scale(lines: list[str]) -> list[str]:
+    return [*lines[:-2], "1\t1681\t7\t881250949", "1\t1682\t2.5\t881250949"]
+
+
+def impossible_time(lines: list[str]) -> list[str]:
+    return [*lines[:-2], "1\t1681\t3\t100", "1\t1682\t3\t9999999999"]
+
+
+FAULTS = [
+    (duplicate, "ratings_have_no_duplicates", 2),
+    (off_the_scale, "ratings_are_on_the_scale", 2),
+    (impossible_time, "ratings_have_possible_timestamps", 2),
+    (lambda lines: [], "ratings_are_there", 0),
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, archive: Path) -> Path:
+    """A folder with the real u.data, to be spoilt."""
+    folder = tmp_path / "ml-100k"
+    folder.mkdir()
+    (folder / "u.data").write_bytes(u_data(archive))
+    return folder
+
+
+@pytest.mark.parametrize(("spoil", "check", "count"), FAULTS)
+def test_bad_ratings_block_what_is_downstream_with_counts_and_examples(
+    tmp_path, folder, spoil, check, count
+):
+    path = folder / "u.data"
+    lines = path.read_text().splitlines()
+    path.write_text("".join(f"{line}\n" for line in spoil(lines)))
+    project = Project(tmp_path / "project", folder)
+    run = project.materialize()
+    assert run.returncode == 1
+    with project.instance() as instance:
+        run_id = instance.get_runs(limit=1)[0].run_id
+        checks = {
+            evaluation.check_name: evaluation
+            for record in instance.get_records_for_run(
+                run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION
+            ).records
+            if (evaluation := record.event_log_entry.asset_check_evaluation)
+        }
+    assert {name for name, evaluation in checks.items() if not evaluation.passed} == {check}
+    assert checks[check].metadata["faults"].value == count
+    assert "examples" in checks[check].metadata or count == 0
+    assert set(project.cache_of(run_id)) == {"movielens_archive", "ratings", "movies", "users"}
+    # Nor does a run of its own pass by: the check guards its own run, the asset guards itself.
+    alone = project.materialize("train_test_split")
+    assert alone.returncode == 1
+    assert check in alone.output
+
+
+def test_a_malformed_row_is_named_and_nothing_is_made_of_it(tmp_path, folder):
+    path = folder / "u.data"
+    lines = path.read_text().splitlines()
+    lines[70_000] = "1\t2\tfour\t881250949"
+    path.write_text("".join(f"{line}\n" for line in lines))
+    project = Project(tmp_path / "project", folder)
+    run = project.materialize()
+    assert run.returncode == 1
+    assert "u.data, line 70001" in run.output
+    assert "four" in run.output
+    assert not (project.artifacts / "ratings" / "latest").exists()
+
+
+def test_ratings_that_changed_in_place_are_noticed(tmp_path, folder):
+    path = folder / "u.data"
+    project = Project(tmp_path / "project", folder)
+    assert project.cache("*ratings") == {"movielens_archive": "miss", "ratings": "miss"}
+    lines = path.read_text().splitlines()
+    path.write_text("".join(f"{line}\n" for line in lines[:-1]))
+    assert project.cache("*ratings") == {"movielens_archive": "miss", "ratings": "miss"}
+    assert project.metadata("ratings")["dagster/row_count"] == len(lines) - 1
+    assert project.cache("*ratings") == {"movielens_archive": "hit", "ratings": "hit"}

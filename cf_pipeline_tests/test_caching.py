@@ -1,0 +1,189 @@
+"""The cache's promises, each kept by real runs of Dagster's command line in processes of their
+own."""
+
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from cf_pipeline_tests.project import REPOSITORY, Project
+
+ASSETS = {
+    "movielens_archive",
+    "ratings",
+    "movies",
+    "users",
+    "train_test_split",
+    "vocabularies",
+    "factor_model",
+    "evaluation_metrics",
+}
+FAST = {"factor_model": {"epochs": 1}}
+
+
+def outcome(misses: set[str]) -> dict[str, str]:
+    return {asset: "miss" if asset in misses else "hit" for asset in ASSETS}
+
+
+def forbid(project: Project, *modules: str) -> None:
+    """Make importing any of `modules` fail in the project's runs."""
+    traps = project.directory / "traps"
+    for module in modules:
+        (traps / module).mkdir(parents=True)
+        (traps / module / "__init__.py").write_text(f"raise RuntimeError('{module} was imported')")
+    project.environment["PYTHONPATH"] = f"{traps}{os.pathsep}{project.package}"
+
+
+def edited(project: Project, module: str, old: str, new: str) -> None:
+    """Let the project run an edited copy of the package."""
+    package = project.directory / "package"
+    shutil.copytree(REPOSITORY / "cf_pipeline", package / "cf_pipeline", dirs_exist_ok=True)
+    path = package / "cf_pipeline" / module
+    source = path.read_text()
+    assert old in source
+    path.write_text(source.replace(old, new, 1))
+    project.package = package
+
+
+def test_nothing_changed_is_all_hits_without_torch_or_a_table_read_or_a_file_rewritten(project):
+    before = project.files()
+    forbid(project, "torch", "pandas", "pyarrow")
+    assert project.cache() == outcome(set())
+    assert project.files() == before
+
+
+def test_a_trap_that_is_stepped_on_fails_the_run(project):
+    """The test above could not fail otherwise."""
+    forbid(project, "torch")
+    run = project.materialize(config={"factor_model": {"n_factors": 3}})
+    assert run.returncode == 1
+    assert "torch was imported" in run.output
+
+
+def test_deleted_truncated_and_altered_artifacts_are_rebuilt_and_the_rest_hit(project):
+    versions = project.data_versions()
+    latest = {asset: (project.artifacts / asset / "latest").resolve() for asset in ASSETS}
+    shutil.rmtree(latest["ratings"])
+    os.truncate(latest["train_test_split"] / "train_test_split.parquet", 1000)
+    weights = latest["factor_model"] / "model.safetensors"
+    altered = bytearray(weights.read_bytes())
+    altered[-1] ^= 1
+    weights.write_bytes(altered)
+    assert project.cache() == outcome({"ratings", "train_test_split", "factor_model"})
+    assert project.data_versions() == versions
+    assert project.cache() == outcome(set())
+
+
+def test_config_changes_what_depends_on_it_and_changed_back_hits(project):
+    versions = project.data_versions()
+    after_model = {"factor_model", "evaluation_metrics"}
+    after_split = after_model | {"train_test_split", "vocabularies"}
+    model = {"factor_model": {"n_factors": 7}}
+    assert project.cache(config=model) == outcome(after_model)
+    assert project.cache(config={"train_test_split": {"fold": "u2"}}) == outcome(after_split)
+    assert project.cache() == outcome(set())
+    assert project.data_versions() == versions
+    assert project.cache(config=model) == outcome(set())
+
+
+def test_a_setting_that_does_not_decide_the_result_costs_nothing_downstream(project):
+    """A fold ignores the seed: the split is made again, is the same, and all that follows hits."""
+    config = {"train_test_split": {"seed": 5}}
+    assert project.cache(config=config) == outcome({"train_test_split"})
+
+
+def test_an_edited_comment_invalidates_nothing_and_edited_code_what_it_makes(project):
+    edited(project, "recommender/gradient_descent.py", "import", "# A remark.\nimport")
+    assert project.cache() == outcome(set())
+    edited(project, "recommender/metrics.py", "def rmse", "_UNUSED = 1\n\n\ndef rmse")
+    assert project.cache() == outcome({"evaluation_metrics"})
+    edited(project, "recommender/gradient_descent.py", "def fit", "_UNUSED = 1\n\n\ndef fit")
+    # The model comes out the same, so what reads it hits.
+    assert project.cache() == outcome({"factor_model"})
+
+
+def test_history_lost_and_artifacts_kept_hits(project):
+    for path in (project.directory / ".dagster").iterdir():
+        if path.name != "artifacts":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert project.cache() == outcome(set())
+
+
+def test_artifacts_lost_and_history_kept_rebuilds(project):
+    versions = project.data_versions()
+    shutil.rmtree(project.artifacts)
+    assert project.cache() == outcome(ASSETS)
+    assert project.data_versions() == versions
+
+
+def test_a_single_asset_uses_the_latest_upstream_results(project):
+    assert project.cache("evaluation_metrics") == {"evaluation_metrics": "hit"}
+    config = {"factor_model": {"n_factors": 3, "epochs": 1}}
+    assert project.cache("factor_model", config) == {"factor_model": "miss"}
+    assert project.cache("evaluation_metrics") == {"evaluation_metrics": "miss"}
+    assert project.metadata("factor_model")["n_factors"] == 3
+
+
+def test_a_single_asset_says_what_is_missing_upstream(project):
+    shutil.rmtree(project.artifacts / "vocabularies")
+    run = project.materialize("factor_model", {"factor_model": {"n_factors": 3}})
+    assert run.returncode == 1
+    assert "Materialize vocabularies again" in run.output
+
+
+def test_two_runs_at_once_with_the_same_config_do_the_work_once(project):
+    shutil.rmtree(project.artifacts)
+    processes = [project.start() for _ in range(2)]
+    outputs = [process.communicate(timeout=240)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    with project.instance() as instance:
+        runs = [run.run_id for run in instance.get_runs(limit=2)]
+    caches = [project.cache_of(run) for run in runs]
+    for asset in ASSETS:
+        assert sorted(cache[asset] for cache in caches) == ["hit", "miss"], asset
+
+
+def test_two_runs_at_once_with_different_configs_are_both_right(project):
+    configs = [{"train_test_split": {"fold": fold}, **FAST} for fold in ("u3", "u4")]
+    processes = [project.start(config=config) for config in configs]
+    outputs = [process.communicate(timeout=240)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    together = {}
+    for config in configs:
+        assert project.cache(config=config) == outcome(set())
+        together[config["train_test_split"]["fold"]] = project.data_versions()
+    shutil.rmtree(project.artifacts)
+    for config in configs:
+        project.cache(config=config)
+        assert project.data_versions() == together[config["train_test_split"]["fold"]]
+
+
+@pytest.mark.parametrize("seconds", [1.2, 1.8, 2.4, 3.0, 3.6, 4.5])
+def test_killed_at_any_instant_the_next_run_finds_only_whole_artifacts(project, seconds):
+    versions = project.data_versions()
+    shutil.rmtree(project.artifacts)
+    process = project.start()
+    time.sleep(seconds)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert set(project.cache()) == ASSETS
+    assert project.data_versions() == versions
+    assert not list(project.artifacts.rglob("*.partial"))
+
+
+def test_artifacts_live_where_the_environment_says(project, tmp_path: Path):
+    project.environment["CF_PIPELINE_ARTIFACTS"] = str(tmp_path / "elsewhere")
+    assert project.cache("*ratings") == {"movielens_archive": "miss", "ratings": "miss"}
+    assert (tmp_path / "elsewhere" / "ratings" / "latest" / "ratings.parquet").exists()
+
+
+def test_under_dagster_home_history_and_artifacts_stand_together(project, tmp_path: Path):
+    home = tmp_path / "home"
+    home.mkdir()
+    project.environment["DAGSTER_HOME"] = str(home)
+    run = project.materialize("*ratings")
+    assert run.returncode == 0, run.output
+    assert (home / ".dagster" / "artifacts" / "ratings" / "latest" / "ratings.parquet").exists()

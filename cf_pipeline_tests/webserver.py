@@ -1,0 +1,116 @@
+"""Dagster's webserver on a project, on a free loopback port, spoken to in GraphQL."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from cf_pipeline_tests.project import Project
+
+LAUNCH = """
+mutation Launch($params: ExecutionParams!) {
+  launchRun(executionParams: $params) {
+    __typename
+    ... on LaunchRunSuccess { run { runId } }
+    ... on RunConfigValidationInvalid { errors { message reason } }
+    ... on PythonError { message }
+  }
+}
+"""
+STATUS = "query Status($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
+STALE = "{ assetNodes { assetKey { path } staleStatus } }"
+
+
+class Webserver:
+    """What a browser would ask of the server."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    def ask(self, query: str, **variables: Any) -> Any:
+        """Send a GraphQL query and return its data."""
+        request = urllib.request.Request(
+            f"{self.address}/graphql",
+            json.dumps({"query": query, "variables": variables}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as response:
+            answer = json.load(response)
+        assert "errors" not in answer, answer["errors"]
+        return answer["data"]
+
+    def launch(self, run_config: dict[str, Any], assets: list[str]) -> Any:
+        """Press the launchpad's button: launch a run of `assets` and return the server's answer."""
+        selector = {
+            "repositoryLocationName": "cf_pipeline.definitions",
+            "repositoryName": "__repository__",
+            "pipelineName": "__ASSET_JOB",
+            "assetSelection": [{"path": [asset]} for asset in assets],
+            "assetCheckSelection": [],
+        }
+        params = {"selector": selector, "runConfigData": run_config, "mode": "default"}
+        return self.ask(LAUNCH, params=params)["launchRun"]
+
+    def finish(self, run_id: str) -> str:
+        """Wait until the run has ended, and return its status."""
+        for _ in range(600):
+            status = self.ask(STATUS, id=run_id)["runOrError"]["status"]
+            if status in {"SUCCESS", "FAILURE", "CANCELED"}:
+                return str(status)
+            time.sleep(0.2)
+        raise TimeoutError(f"Run {run_id} is still {status}.")
+
+    def stale_statuses(self) -> dict[str, str]:
+        """What the UI shows beside each asset: FRESH, STALE or MISSING."""
+        nodes = self.ask(STALE)["assetNodes"]
+        return {node["assetKey"]["path"][0]: node["staleStatus"] for node in nodes}
+
+
+@contextmanager
+def webserver(project: Project) -> Iterator[Webserver]:
+    """Run the server while the block lasts."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = (project.directory / "webserver.log").open("w")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dagster_webserver", "-h", "127.0.0.1", "-p", str(port)],
+        cwd=project.directory,
+        env=project.variables(),
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        # A group of its own: the code server and the runs it starts end with it.
+        start_new_session=True,
+    )
+    try:
+        server = Webserver(f"http://127.0.0.1:{port}")
+        _wait_until_up(server, process)
+        yield server
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        log.close()
+
+
+def _wait_until_up(server: Webserver, process: "subprocess.Popen[bytes]") -> None:
+    for _ in range(300):
+        try:
+            server.ask("{ version }")
+        except (urllib.error.URLError, ConnectionError):
+            assert process.poll() is None, "the webserver ended before it answered"
+            time.sleep(0.2)
+        else:
+            return
+    raise TimeoutError("The webserver does not answer.")
