@@ -19,7 +19,7 @@ from pydantic import Field
 
 from cf_pipeline.artifacts import Artifact, ArtifactError, ArtifactStore, Recipe
 
-Metadata = Mapping[str, dg.MetadataValue | str | int | float | bool]
+Metadata = Mapping[str, Any]  # values that Dagster takes as metadata
 Build = Callable[[Path], Metadata]
 
 

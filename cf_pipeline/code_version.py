@@ -7,9 +7,9 @@ import hashlib
 from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 
+ROOT = Path(__file__).parent
 # These decide where a result lives and when it is used again, never what is in it.
 FRAME = frozenset({"cf_pipeline.artifacts", "cf_pipeline.caching", "cf_pipeline.code_version"})
 # A new release of one of these may compute something else from the same source.
@@ -46,14 +46,13 @@ def code_version(module: str) -> str:
 
 @cache
 def _source(module: str) -> Path | None:
-    """Return the file of a project module, None for anything else."""
-    if module.partition(".")[0] != "cf_pipeline":
+    """Return the file of a project module, None for any other name."""
+    package, *names = module.split(".")
+    if package != ROOT.name:
         return None
-    try:
-        spec = find_spec(module)
-    except ModuleNotFoundError:  # a name imported from a module, not a module
-        return None
-    return Path(spec.origin) if spec and spec.origin else None
+    path = ROOT.joinpath(*names)
+    files = (path / "__init__.py", path.with_suffix(".py"))
+    return next((file for file in files if file.is_file()), None)
 
 
 @cache

@@ -18,7 +18,7 @@ PREVIEW_ROWS = 5
 def describe_table(
     table: pa.Table, descriptions: Mapping[str, str]
 ) -> dict[str, dg.MetadataValue | str | int | float | bool]:
-    """Return row count, schema and first rows; `descriptions` says what each column holds."""
+    """Return row count, schema and first rows, if any; `descriptions` says what a column holds."""
     columns = [
         dg.TableColumn(
             field.name,
@@ -28,11 +28,13 @@ def describe_table(
         )
         for field in table.schema
     ]
-    return {
+    described = {
         "dagster/row_count": table.num_rows,
         "dagster/column_schema": dg.TableSchema(columns),
-        "preview": table_of(table.slice(0, PREVIEW_ROWS).to_pylist()),
     }
+    if table.num_rows:
+        described["preview"] = table_of(table.slice(0, PREVIEW_ROWS).to_pylist())
+    return described
 
 
 def table_of(rows: list[dict[str, object]]) -> dg.TableMetadataValue:

@@ -1,27 +1,17 @@
-"""What the tests share: the real archive, and a working directory with a Dagster history of its
-own."""
+"""What the tests share: the real archive, and working directories with a history of their own."""
 
-import shutil
 from pathlib import Path
 
-import pooch
 import pytest
 
-from cf_pipeline.recommender.sources import fetch_archive
 from cf_pipeline_tests.project import Project
+from cf_pipeline_tests.real_data import real_archive
 
 
 @pytest.fixture(scope="session")
 def archive() -> Path:
     """The folder of the real archive, fetched once per machine and kept outside the repository."""
-    folder = Path(pooch.os_cache("cf_pipeline_tests")) / "ml-100k"
-    if not folder.exists():
-        partial = folder.with_suffix(".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        fetch_archive(partial, ["auto"], timeout=120, retries=2, log=print)
-        partial.rename(folder)
-    return folder
+    return real_archive()
 
 
 @pytest.fixture(scope="session")

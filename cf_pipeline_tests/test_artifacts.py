@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -130,7 +131,7 @@ def test_a_failed_build_leaves_nothing_to_be_found(store):
     st.text(min_size=1),
 )
 def test_any_change_of_a_recipe_changes_its_key(field, text):
-    changed: object = {text: text} if field in {"config", "inputs"} else text
+    changed: Any = {text: text} if field in {"config", "inputs"} else text
     other = replace(RECIPE, **{field: changed})
     assert (other.key == RECIPE.key) == (other == RECIPE)
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from cf_pipeline.recommender.factor_model import FactorModel
-from cf_pipeline.recommender.movielens import u_data
+from cf_pipeline.recommender.movielens_files import u_data
 from cf_pipeline_tests.project import Project
 
 PROMISED = {
@@ -108,7 +108,7 @@ FAULTS = [
     (duplicate, "ratings_have_no_duplicates", 2),
     (off_the_scale, "ratings_are_on_the_scale", 2),
     (impossible_time, "ratings_have_possible_timestamps", 2),
-    (lambda lines: [], "ratings_are_there", 0),
+    (lambda _: [], "ratings_are_there", 0),
 ]
 
 

@@ -21,7 +21,6 @@ ASSETS = {
     "factor_model",
     "evaluation_metrics",
 }
-FAST = {"factor_model": {"epochs": 1}}
 
 
 def outcome(misses: set[str]) -> dict[str, str]:
@@ -96,7 +95,7 @@ def test_a_setting_that_does_not_decide_the_result_costs_nothing_downstream(proj
 
 
 def test_an_edited_comment_invalidates_nothing_and_edited_code_what_it_makes(project):
-    edited(project, "recommender/gradient_descent.py", "import", "# A remark.\nimport")
+    edited(project, "recommender/gradient_descent.py", "import torch", "# A remark.\nimport torch")
     assert project.cache() == outcome(set())
     edited(project, "recommender/metrics.py", "def rmse", "_UNUSED = 1\n\n\ndef rmse")
     assert project.cache() == outcome({"evaluation_metrics"})
@@ -147,18 +146,21 @@ def test_two_runs_at_once_with_the_same_config_do_the_work_once(project):
 
 
 def test_two_runs_at_once_with_different_configs_are_both_right(project):
-    configs = [{"train_test_split": {"fold": fold}, **FAST} for fold in ("u3", "u4")]
+    folds = ("u3", "u4")
+    configs = [
+        {"train_test_split": {"fold": fold}, "factor_model": {"epochs": 1}} for fold in folds
+    ]
     processes = [project.start(config=config) for config in configs]
     outputs = [process.communicate(timeout=240)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     together = {}
-    for config in configs:
+    for fold, config in zip(folds, configs, strict=True):
         assert project.cache(config=config) == outcome(set())
-        together[config["train_test_split"]["fold"]] = project.data_versions()
+        together[fold] = project.data_versions()
     shutil.rmtree(project.artifacts)
-    for config in configs:
+    for fold, config in zip(folds, configs, strict=True):
         project.cache(config=config)
-        assert project.data_versions() == together[config["train_test_split"]["fold"]]
+        assert project.data_versions() == together[fold]
 
 
 @pytest.mark.parametrize("seconds", [1.2, 1.8, 2.4, 3.0, 3.6, 4.5])

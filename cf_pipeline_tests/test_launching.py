@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cf_pipeline_tests.project import REPOSITORY
+from cf_pipeline_tests.project import REPOSITORY, Config, Project
 from cf_pipeline_tests.test_caching import ASSETS, outcome
 from cf_pipeline_tests.webserver import webserver
 
@@ -17,14 +17,14 @@ OVERRIDE = {
     "train_test_split": {"strategy": "random", "seed": 11, "test_fraction": 0.25},
 }
 CHANGED = {"train_test_split", "vocabularies", "factor_model", "evaluation_metrics"}
-WRONG = [
+WRONG: list[tuple[Config, str]] = [
     ({"factor_model": {"n_facters": 5}}, 'unexpected config entry "n_facters"'),
     ({"factor_model": {"n_factors": "many"}}, "Invalid scalar"),
     ({"train_test_split": {"strategy": "alphabetical"}}, "not in enum type"),
 ]
 
 
-def dg(project, *arguments: str) -> subprocess.CompletedProcess[str]:
+def dg(project: Project, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run `dg` in the project, which holds the package as a clone would."""
     package = project.directory / "cf_pipeline"
     if not package.exists():
@@ -40,12 +40,12 @@ def dg(project, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def latest_run(project) -> str:
+def latest_run(project: Project) -> str:
     with project.instance() as instance:
-        return instance.get_runs(limit=1)[0].run_id
+        return str(instance.get_runs(limit=1)[0].run_id)
 
 
-def seen(project) -> tuple[object, ...]:
+def seen(project: Project) -> tuple[object, ...]:
     model, split = project.metadata("factor_model"), project.metadata("train_test_split")
     return model["n_factors"], split["strategy"], split["test_rows"]
 

@@ -28,7 +28,7 @@ def evaluation_metrics(
     artifacts: dg.ResourceParam[Artifacts],
     train_test_split: Artifact,
     factor_model: Artifact,
-) -> dg.MaterializeResult:
+) -> dg.MaterializeResult[Artifact]:
     """Errors of the model on the test part, beside those of simple baselines, in stars."""
 
     def build(directory: Path) -> Metadata:
@@ -51,7 +51,7 @@ def evaluation_metrics(
         errors = predicted - actual
         activity = metrics.training_ratings(train, test, "user")
         epochs = json.loads(factor_model.path("learning_curve.json").read_bytes())
-        baselines = {name: error.rmse for name, error in report.baselines.items()}
+        baselines = {name: of.rmse for name, of in report.baselines.items() if of.rmse is not None}
         pictures = {
             "rmse_beside_baselines": plots.rmse_beside_baselines(report.rmse, baselines),
             "learning_curve": plots.learning_curve(epochs),

@@ -49,7 +49,7 @@ def factor_model(
     vocabularies: Artifact,
     movies: Artifact,
     users: Artifact,
-) -> dg.MaterializeResult:
+) -> dg.MaterializeResult[Artifact]:
     """Factors and biases of every user and movie, from which ratings are predicted.
 
     A rating is predicted as sigmoid_range(user factors · movie factors + user bias + movie bias).

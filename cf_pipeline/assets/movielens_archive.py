@@ -5,6 +5,7 @@ from pathlib import Path
 import dagster as dg
 from pydantic import Field
 
+from cf_pipeline.artifacts import Artifact
 from cf_pipeline.caching import Artifacts, Metadata
 from cf_pipeline.code_version import code_version
 
@@ -18,9 +19,7 @@ class MovielensArchiveConfig(dg.Config):
         "'package_index' (the copy in the recbole wheel, through pip), the path of a local zip, "
         "wheel or folder, or 'auto' (official, then package_index).",
     )
-    timeout: float = Field(
-        60.0, gt=0, description="Seconds one source may take to answer or stall."
-    )
+    timeout: float = Field(60.0, gt=0, description="Seconds that one source may take in all.")
     retries: int = Field(2, ge=0, description="How often a failed download is tried again.")
 
 
@@ -34,7 +33,7 @@ def movielens_archive(
     context: dg.AssetExecutionContext,
     artifacts: dg.ResourceParam[Artifacts],
     config: MovielensArchiveConfig,
-) -> dg.MaterializeResult:
+) -> dg.MaterializeResult[Artifact]:
     """MovieLens 100k as received, verified: 100,000 ratings of 1,682 movies by 943 users."""
     from cf_pipeline.recommender import sources
 

@@ -40,7 +40,7 @@ def ratings(
     context: dg.AssetExecutionContext,
     artifacts: dg.ResourceParam[Artifacts],
     movielens_archive: Artifact,
-) -> dg.MaterializeResult:
+) -> dg.MaterializeResult[Artifact]:
     """Every rating in the archive's order: who gave which movie how many stars, and when."""
 
     def build(directory: Path) -> Metadata:
@@ -48,9 +48,12 @@ def ratings(
 
         table = read_ratings(movielens_archive.verified())
         _write(table, directory / "ratings.parquet")
+        described = describe_table(table, COLUMNS)
+        if not table.num_rows:  # a check of its own says so
+            return described
         frame = table.to_pandas()
         return {
-            **describe_table(table, COLUMNS),
+            **described,
             "users": frame["user"].nunique(),
             "movies": frame["movie"].nunique(),
             "lowest_rating": float(frame["rating"].min()),
@@ -73,7 +76,7 @@ def movies(
     context: dg.AssetExecutionContext,
     artifacts: dg.ResourceParam[Artifacts],
     movielens_archive: Artifact,
-) -> dg.MaterializeResult:
+) -> dg.MaterializeResult[Artifact]:
     """Every movie's title, release and genres."""
 
     def build(directory: Path) -> Metadata:
@@ -96,7 +99,7 @@ def users(
     context: dg.AssetExecutionContext,
     artifacts: dg.ResourceParam[Artifacts],
     movielens_archive: Artifact,
-) -> dg.MaterializeResult:
+) -> dg.MaterializeResult[Artifact]:
     """Every user's age, gender, occupation and zip code."""
 
     def build(directory: Path) -> Metadata:

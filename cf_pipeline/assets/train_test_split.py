@@ -54,7 +54,7 @@ def train_test_split(
     artifacts: dg.ResourceParam[Artifacts],
     config: TrainTestSplitConfig,
     ratings: Artifact,
-) -> dg.MaterializeResult:
+) -> dg.MaterializeResult[Artifact]:
     """The ratings in the archive's order, each in the part `train` or `test`."""
 
     def build(directory: Path) -> Metadata:

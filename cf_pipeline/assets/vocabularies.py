@@ -19,7 +19,7 @@ def vocabularies(
     context: dg.AssetExecutionContext,
     artifacts: dg.ResourceParam[Artifacts],
     train_test_split: Artifact,
-) -> dg.MaterializeResult:
+) -> dg.MaterializeResult[Artifact]:
     """The users and movies of the training part, sorted by id; row 0 is `#na#`, the unknown.
 
     An id's row is its index. An id that only the test part has is not in here, so nothing of the

@@ -62,6 +62,12 @@ class FactorModel(nn.Module):
             self.user_bias = nn.Embedding(n_users, 1)
             self.item_bias = nn.Embedding(n_items, 1)
 
+    def tables(self) -> dict[str, nn.Embedding]:
+        """Return the tables by their names, users' before items'."""
+        return {
+            name: table for name, table in self.named_children() if isinstance(table, nn.Embedding)
+        }
+
     def forward(self, users: Tensor, items: Tensor) -> Tensor:
         """Return the predicted ratings, in the shape of the index tensors `users` and `items`."""
         x = (self.user_factors(users) * self.item_factors(items)).sum(-1)
@@ -122,8 +128,13 @@ class FactorModel(nn.Module):
             movies = Vocabulary.load(folder / MOVIE_VOCABULARY)
             weights = load_file(folder / WEIGHTS, device=str(device))
             with torch.device("meta"):  # the tables come from the file
-                sizes = [shape[name] for name in ("n_users", "n_items", "n_factors")]
-                model = cls(*sizes, y_range=tuple(shape["y_range"]), bias=shape["bias"])
+                model = cls(
+                    shape["n_users"],
+                    shape["n_items"],
+                    shape["n_factors"],
+                    tuple(shape["y_range"]),
+                    shape["bias"],
+                )
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise ModelFileError(
                 f"The factor model in {folder} cannot be read: {error!r}. {REMEDY}"

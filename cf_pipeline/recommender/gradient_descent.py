@@ -155,7 +155,7 @@ def _initial_model(
             "user": low_rank_features(users, items, side.users, n_items, rank, seed),
             "item": low_rank_features(items, users, side.items, n_users, rank, seed),
         }
-        for name, table in model.named_children():
+        for name, table in model.tables().items():
             prior = FeaturePrior(features[name.partition("_")[0]], table.embedding_dim)
             parametrize.register_parametrization(table, "weight", prior)
     generator = torch.Generator(device).manual_seed(settings.seed)
@@ -166,7 +166,7 @@ def _initial_model(
 
 @torch.no_grad()
 def _finish(model: FactorModel) -> None:
-    for table in model.children():
+    for table in model.tables().values():
         if parametrize.is_parametrized(table):
             parametrize.remove_parametrizations(table, "weight")
         table.weight[0] = table.weight[1:].mean(dim=0)

@@ -1,6 +1,5 @@
 """The pictures, looked at as pixels."""
 
-import base64
 import io
 import subprocess
 import sys
@@ -130,14 +129,6 @@ def test_nothing_to_draw_is_refused() -> None:
     for draw in pictures:
         with pytest.raises(ValueError, match=r"There are 0 .* to draw: leave the picture out"):
             draw()
-
-
-def test_markdown_carries_the_picture() -> None:
-    png = plots.learning_curve(CURVE)
-    markdown = plots.as_markdown(png, "Learning curve")
-    head, data = markdown.removesuffix(")").split(";base64,")
-    assert head == "![Learning curve](data:image/png"
-    assert base64.b64decode(data) == png
 
 
 def test_drawing_needs_neither_pyplot_nor_torch() -> None:

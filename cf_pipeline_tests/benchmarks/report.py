@@ -1,0 +1,55 @@
+"""What every benchmark prints: a table for people and, as the last line, JSON for programs."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+Row = Mapping[str, str | float | Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A figure that holds while it is `limit` or less."""
+
+    name: str
+    value: float
+    limit: float
+    holds: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "holds", self.value <= self.limit)
+
+
+def print_report(benchmark: str, rows: Sequence[Row], targets: Sequence[Target]) -> None:
+    """Print the rows, which have the same columns, as an aligned table, then everything as JSON.
+
+    A column of sequences is left out of the table.
+
+    Raises:
+        ValueError: a figure is NaN or infinite.
+    """
+    report = {
+        "benchmark": benchmark,
+        "rows": [dict(row) for row in rows],
+        "targets": [asdict(target) for target in targets],
+    }
+    line = json.dumps(report, allow_nan=False)
+    print(_table(rows))
+    print(line)
+
+
+def _table(rows: Sequence[Row]) -> str:
+    columns = [name for name, value in rows[0].items() if isinstance(value, str | float)]
+    cells = [columns, *([_cell(row[name]) for name in columns] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in cells
+    )
+
+
+def _cell(value: object) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
