@@ -1,8 +1,12 @@
 """What the tests share: the real archive, and working directories with a history of their own."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+# Read when torch and numpy are loaded: tests run in several processes, a core for each.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from cf_pipeline_tests.project import Project
 from cf_pipeline_tests.real_data import real_archive

@@ -82,9 +82,10 @@ def factor_model(
         fitted = gradient_descent.fit(train, side, config, log=context.log.info)
         fitted.model.save(directory, known_users, known_movies)
         context.log.info("Fitting once more without the validation part, for the learning curve.")
-        curve = gradient_descent.validated_curve(
-            train, side, config, config.validation_fraction, context.log.info
-        )
+        rest, validation = train.carve(config.validation_fraction, config.seed)
+        curve = gradient_descent.fit(
+            rest, side, config, validation, context.log.info
+        ).learning_curve
         epochs = [asdict(epoch) for epoch in curve]
         (directory / "learning_curve.json").write_text(json.dumps(epochs), encoding="utf-8")
         return {

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import torch
+from pydantic import BaseModel, Field, FiniteFloat
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -28,6 +28,18 @@ REMEDY = "Materialize factor_model again, or save the model anew."
 
 class ModelFileError(ValueError):
     """The files of a model are damaged, or do not belong together."""
+
+
+class ModelShape(BaseModel):
+    """What `model.json` says of the weights beside it."""
+
+    n_users: int = Field(gt=0)
+    n_items: int = Field(gt=0)
+    n_factors: int = Field(gt=0)
+    y_range: tuple[FiniteFloat, FiniteFloat]
+    bias: bool
+    user_vocabulary_sha256: str
+    movie_vocabulary_sha256: str
 
 
 def sigmoid_range(x: Tensor, low: float, high: float) -> Tensor:
@@ -80,10 +92,15 @@ class FactorModel(nn.Module):
         """Return the predicted ratings (n,) of raw ids (n,); an id that is not known is `#na#`.
 
         Raises:
-            ValueError: the model has no vocabularies, because it was neither saved nor loaded.
+            ValueError: there is not one movie for each user, or the model has no vocabularies,
+                because it was neither saved nor loaded.
         """
         if self.vocabularies is None:
             raise ValueError("This model knows indices, not ids: save it with its vocabularies.")
+        if len(users) != len(movies):
+            raise ValueError(
+                f"There are {len(users)} users and {len(movies)} movies: give a pair for each rating."
+            )
         device = self.user_factors.weight.device
         indices = [
             torch.as_tensor(vocabulary.encode(ids), device=device)
@@ -98,19 +115,19 @@ class FactorModel(nn.Module):
         Raises:
             ModelFileError: the vocabularies are not of the tables' sizes.
         """
-        shape = {
-            "n_users": self.user_factors.num_embeddings,
-            "n_items": self.item_factors.num_embeddings,
-            "n_factors": self.user_factors.embedding_dim,
-            "y_range": list(self.y_range),
-            "bias": self.bias,
-            "user_vocabulary_sha256": users.digest(),
-            "movie_vocabulary_sha256": movies.digest(),
-        }
+        shape = ModelShape(
+            n_users=self.user_factors.num_embeddings,
+            n_items=self.item_factors.num_embeddings,
+            n_factors=self.user_factors.embedding_dim,
+            y_range=self.y_range,
+            bias=self.bias,
+            user_vocabulary_sha256=users.digest(),
+            movie_vocabulary_sha256=movies.digest(),
+        )
         _check_vocabularies(directory, shape, users, movies)
         self.vocabularies = (users, movies)
         save_file(self.state_dict(), directory / WEIGHTS)
-        (directory / SHAPE).write_text(json.dumps(shape, indent=1), encoding="utf-8")
+        (directory / SHAPE).write_text(shape.model_dump_json(indent=1), encoding="utf-8")
         users.save(directory / USER_VOCABULARY)
         movies.save(directory / MOVIE_VOCABULARY)
 
@@ -123,19 +140,15 @@ class FactorModel(nn.Module):
         """
         folder = Path(directory)
         try:
-            shape = json.loads((folder / SHAPE).read_bytes())
+            shape = ModelShape.model_validate_json((folder / SHAPE).read_bytes())
             users = Vocabulary.load(folder / USER_VOCABULARY)
             movies = Vocabulary.load(folder / MOVIE_VOCABULARY)
             weights = load_file(folder / WEIGHTS, device=str(device))
             with torch.device("meta"):  # the tables come from the file
                 model = cls(
-                    shape["n_users"],
-                    shape["n_items"],
-                    shape["n_factors"],
-                    tuple(shape["y_range"]),
-                    shape["bias"],
+                    shape.n_users, shape.n_items, shape.n_factors, shape.y_range, shape.bias
                 )
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise ModelFileError(
                 f"The factor model in {folder} cannot be read: {error!r}. {REMEDY}"
             ) from error
@@ -147,15 +160,18 @@ class FactorModel(nn.Module):
 
 
 def _check_vocabularies(
-    folder: Path, shape: dict[str, Any], users: Vocabulary, movies: Vocabulary
+    folder: Path, shape: ModelShape, users: Vocabulary, movies: Vocabulary
 ) -> None:
-    for kind, table, vocabulary in (("user", "n_users", users), ("movie", "n_items", movies)):
-        if len(vocabulary) != shape[table]:
+    for kind, n_rows, digest, vocabulary in (
+        ("user", shape.n_users, shape.user_vocabulary_sha256, users),
+        ("movie", shape.n_items, shape.movie_vocabulary_sha256, movies),
+    ):
+        if len(vocabulary) != n_rows:
             raise ModelFileError(
-                f"The factor model in {folder} has {shape[table]} rows for {kind}s, but the {kind} "
+                f"The factor model in {folder} has {n_rows} rows for {kind}s, but the {kind} "
                 f"vocabulary has {len(vocabulary)}: they are not of the same fit. {REMEDY}"
             )
-        if vocabulary.digest() != shape[f"{kind}_vocabulary_sha256"]:
+        if vocabulary.digest() != digest:
             raise ModelFileError(
                 f"The factor model in {folder} was fitted with another {kind} vocabulary than the "
                 f"one beside it. {REMEDY}"

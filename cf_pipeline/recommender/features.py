@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 AGES = (0, 18, 25, 35, 45, 50, 56, math.inf)  # the bins of MovieLens 1M, in years
 OVERSAMPLING = 10
 POWER_ITERATIONS = 2
+WEIGHT_OF_MET = 2.0  # of who met whom, beside a one-hot feature; chosen on rows carved from u1.base
 
 
 class SideFeatures(NamedTuple):
@@ -62,6 +63,7 @@ def movie_side_features(movies: pd.DataFrame, vocabulary: Vocabulary) -> npt.NDA
     `movies` has the columns movie, genres (lists), release_year. Row 0, `#na#`, is zero, and so is
     what is null or not in `movies`.
     """
+    movies = movies.reset_index(drop=True)  # the groups below come sorted by it
     decades = pd.get_dummies(movies["release_year"] // 10, dtype=np.float32)
     genres = pd.get_dummies(movies["genres"].explode(), dtype=np.float32).groupby(level=0).max()
     return _rows(pd.concat([genres, decades], axis=1).set_axis(movies["movie"]), vocabulary)
@@ -72,14 +74,17 @@ def low_rank_features(
 ) -> Tensor:
     """Return the truncated singular value decomposition P·S of one side's features, (n, rank).
 
-    A row's features are which others it met in the training ratings, and its side features.
+    A row's features are a 1, which others it met in the training ratings, and its side features.
     `rated` (n_ratings,) are the row indices of the ratings and `by` (n_ratings,) the indices of the
     other side, of which there are `n_others`; `side` is (n, any). For users, `rated` are the users
     and `by` the items; for items it is the other way round. Fewer than `rank` columns are returned
-    where the features have no more. Row 0 is zero. The decomposition is a randomized one (Halko,
+    where the features have no more. Columns are orthogonal, and row 0 is zero. The decomposition is a randomized one (Halko,
     Martinsson & Tropp 2011, algorithm 5.1), reproducible for a `seed`.
     """
-    features = torch.cat([_met(rated, by, len(side), n_others), side.to_sparse()], dim=1).coalesce()
+    met = _met(rated, by, len(side), n_others)
+    known = torch.cat([torch.ones_like(side[:, :1]), side], dim=1)
+    known[0] = 0  # the unknown
+    features = torch.cat([met, known.to_sparse()], dim=1).coalesce()
     width = min(rank + OVERSAMPLING, *features.shape)
     with torch.random.fork_rng():  # svd_lowrank draws from the global generator
         torch.manual_seed(seed)
@@ -92,13 +97,13 @@ def low_rank_features(
 def _met(rows: Tensor, columns: Tensor, n_rows: int, n_columns: int) -> Tensor:
     """Return 1 / (√n_row · n_column^.3) where row and column met, sparse (n_rows, n_columns).
 
-    n_row and n_column count their ratings. The whole is scaled to Frobenius norm √n_rows, so that
-    who met whom weighs about as much as one one-hot feature.
+    n_row and n_column count their ratings. The whole is scaled to Frobenius norm √n_rows, that of a
+    one-hot feature, times WEIGHT_OF_MET.
     """
     per_row = torch.bincount(rows, minlength=n_rows)[rows]
     per_column = torch.bincount(columns, minlength=n_columns)[columns]
     values = per_row**-0.5 * per_column**-0.3
-    values *= math.sqrt(n_rows) / values.norm()
+    values *= WEIGHT_OF_MET * math.sqrt(n_rows) / values.norm()
     return torch.sparse_coo_tensor(
         torch.stack([rows, columns]), values, (n_rows, n_columns), check_invariants=False
     )

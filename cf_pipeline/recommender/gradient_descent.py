@@ -110,7 +110,8 @@ def fit(
         fused=True,
     )
     steps = settings.epochs * len(batches)
-    schedule = OneCycleLR(optimizer, settings.learning_rate, total_steps=steps, pct_start=0.25)
+    # 0.3 of no whole number of steps is 1, which OneCycleLR would divide by less 1.
+    schedule = OneCycleLR(optimizer, settings.learning_rate, total_steps=steps, pct_start=0.3)
     loss_of = LOSSES[settings.loss]
     curve = []
     for epoch in range(1, settings.epochs + 1):
@@ -124,20 +125,6 @@ def fit(
         log(f"Epoch {epoch} of {settings.epochs}: {curve[-1]}")
     _finish(model)
     return Fit(model, curve, time.perf_counter() - start)
-
-
-def validated_curve(
-    train: EncodedRatings,
-    side: SideFeatures,
-    settings: GradientDescentSettings,
-    fraction: float,
-    log: Callable[[str], None] = lambda _: None,
-) -> list[Epoch]:
-    """Return the learning curve of a fit that does not see a random `fraction` of `train`."""
-    generator = torch.Generator(train.ratings.device).manual_seed(settings.seed)
-    uniform = torch.rand(train.ratings.shape, generator=generator, device=generator.device)
-    held_out = uniform < fraction
-    return fit(train.take(~held_out), side, settings, train.take(held_out), log).learning_curve
 
 
 def _initial_model(

@@ -43,6 +43,23 @@ class EncodedRatings(NamedTuple):
         """Return the ratings at `rows`, indices or a mask."""
         return type(self)(*(column[rows] for column in self))
 
+    def carve(self, fraction: float, seed: int) -> tuple[Self, Self]:
+        """Return the ratings without a random `fraction` of them, and those: one at least.
+
+        Raises:
+            ValueError: nothing would be left.
+        """
+        n = len(self.ratings)
+        n_carved = max(1, round(fraction * n))
+        if n_carved >= n:
+            raise ValueError(
+                f"{fraction:g} of {n} ratings cannot be carved out and leave any: give more ratings, "
+                "or a smaller fraction."
+            )
+        generator = torch.Generator(self.ratings.device).manual_seed(seed)
+        order = torch.randperm(n, generator=generator, device=generator.device)
+        return self.take(order[n_carved:].sort().values), self.take(order[:n_carved].sort().values)
+
 
 class Minibatches:
     """Ratings in a new random order at every pass, `batch_size` at a time, the last batch shorter.

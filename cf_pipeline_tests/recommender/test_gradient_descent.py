@@ -1,0 +1,240 @@
+"""Fits by gradient descent: what they reach on real ratings, and what a fit must never do."""
+
+from dataclasses import astuple, replace
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from cf_pipeline.recommender import metrics
+from cf_pipeline.recommender.factor_model import FactorModel
+from cf_pipeline.recommender.features import SideFeatures
+from cf_pipeline.recommender.gradient_descent import Fit, fit, resolve_device
+from cf_pipeline.recommender.minibatches import EncodedRatings
+from cf_pipeline.recommender.settings import PLAIN, GradientDescentSettings
+from cf_pipeline.recommender.splits import official_fold
+from cf_pipeline.recommender.validation import RATING_SCALE
+from cf_pipeline.recommender.vocabulary import Vocabulary
+from cf_pipeline_tests.recommender.layouts import Tables
+
+PRIOR = GradientDescentSettings()
+SMALL_PRIOR = GradientDescentSettings(n_factors=4, feature_rank=6, batch_size=50, epochs=3)
+SMALL_PLAIN = SMALL_PRIOR.model_copy(update={"feature_rank": 0})
+SMALL = pytest.mark.parametrize("settings", [SMALL_PRIOR, SMALL_PLAIN], ids=["prior", "plain"])
+
+
+class Fold(NamedTuple):
+    train: EncodedRatings
+    test: EncodedRatings
+    side: SideFeatures
+
+
+@pytest.fixture(scope="module")
+def u1(ratings: pd.DataFrame, tables: Tables) -> Fold:
+    in_test = official_fold(ratings, "u1")
+    known = Vocabulary.of(ratings["user"][~in_test]), Vocabulary.of(ratings["movie"][~in_test])
+    train, test = (EncodedRatings.of(ratings[rows], *known) for rows in (~in_test, in_test))
+    side = SideFeatures.of(tables.users.to_pandas(), tables.movies.to_pandas(), *known)
+    return Fold(train, test, side)
+
+
+@pytest.fixture(scope="module")
+def fitted(u1: Fold) -> Fit:
+    """The default fit to u1's training part; not to be changed."""
+    return fit(u1.train, u1.side, PRIOR)
+
+
+def some_ratings(n: int = 400) -> tuple[EncodedRatings, SideFeatures]:
+    """Return n ratings of 20 users and 30 items, the unknown not counted, and their features."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(low: int, high: int, *shape: int) -> torch.Tensor:
+        return torch.randint(low, high, shape, generator=generator, dtype=torch.int32)
+
+    pairs = torch.randperm(600, generator=generator)[:n].int()
+    drawn = EncodedRatings(pairs // 30 + 1, pairs % 30 + 1, draw(1, 6, n).float())
+    return drawn, SideFeatures(draw(0, 2, 21, 3).float(), draw(0, 2, 31, 4).float())
+
+
+@torch.no_grad()
+def errors(fit: Fit, part: EncodedRatings) -> tuple[float, float]:
+    """Return the fit's RMSE and MAE on a part, its predictions clamped to the rating scale."""
+    predicted = fit.model(part.users, part.items).clamp(*RATING_SCALE).numpy()
+    actual = part.ratings.numpy()
+    return metrics.rmse(actual, predicted), metrics.mae(actual, predicted)
+
+
+def same_tables(one: Fit, other: Fit) -> bool:
+    tables, others = one.model.state_dict(), other.model.state_dict()
+    assert tables.keys() == others.keys()
+    return all(torch.equal(tables[name], others[name]) for name in tables)
+
+
+def test_the_default_recipe_reaches_its_bar_on_u1(u1: Fold, fitted: Fit) -> None:
+    assert errors(fitted, u1.test)[0] <= 0.892
+
+
+def test_the_plain_recipe_reaches_its_bar_on_u1(u1: Fold) -> None:
+    assert errors(fit(u1.train, u1.side, PLAIN), u1.test)[0] <= 0.92
+
+
+def test_the_loss_that_is_minimised_is_the_lower_one(u1: Fold, fitted: Fit) -> None:
+    of_l1 = fit(u1.train, u1.side, PRIOR.model_copy(update={"loss": "l1"}))
+    (rmse, mae), (l1_rmse, l1_mae) = errors(fitted, u1.test), errors(of_l1, u1.test)
+    assert l1_mae < mae
+    assert l1_rmse > rmse
+
+
+def test_a_fit_is_the_same_bit_for_bit_each_time(u1: Fold, fitted: Fit) -> None:
+    torch.manual_seed(99)  # on which nothing may hang
+    again = fit(u1.train, u1.side, PRIOR)
+    assert same_tables(again, fitted)
+    assert again.learning_curve == fitted.learning_curve
+
+
+@SMALL
+def test_a_fit_follows_its_seed(settings: GradientDescentSettings) -> None:
+    one, again, other = (
+        fit(*some_ratings(), settings.model_copy(update={"seed": seed})) for seed in (3, 3, 4)
+    )
+    assert same_tables(one, again)
+    assert not same_tables(one, other)
+
+
+def test_the_first_factors_follow_the_seed() -> None:
+    update = {"batch_size": 400, "epochs": 1}  # one batch, whose order does not matter
+    one, other = (
+        fit(*some_ratings(), SMALL_PLAIN.model_copy(update=update | {"seed": seed})).model
+        for seed in (0, 1)
+    )
+    assert not torch.allclose(one.user_factors.weight, other.user_factors.weight, atol=1e-3)
+
+
+def test_the_learning_curve_ends_where_the_model_stands(u1: Fold, fitted: Fit) -> None:
+    numbers, train_rmse, validation_rmse = zip(*map(astuple, fitted.learning_curve), strict=True)
+    assert numbers == tuple(range(1, PRIOR.epochs + 1))
+    assert list(train_rmse) == sorted(train_rmse, reverse=True)
+    assert train_rmse[-1] == pytest.approx(errors(fitted, u1.train)[0], abs=1e-5)
+    assert set(validation_rmse) == {None}
+    assert fitted.seconds > 0
+
+
+@SMALL
+def test_a_validation_part_is_judged_and_not_learned_from(
+    settings: GradientDescentSettings,
+) -> None:
+    ratings, side = some_ratings()
+    train, validation = ratings.take(torch.arange(300)), ratings.take(torch.arange(300, 400))
+    without, with_part = fit(train, side, settings), fit(train, side, settings, validation)
+    assert same_tables(without, with_part)
+    blind = [replace(epoch, validation_rmse=None) for epoch in with_part.learning_curve]
+    assert blind == without.learning_curve
+    known = with_part.learning_curve[-1].validation_rmse
+    assert known == pytest.approx(errors(with_part, validation)[0], abs=1e-5)
+
+
+@SMALL
+def test_a_validation_part_is_judged_and_never_learnt_from(
+    settings: GradientDescentSettings,
+) -> None:
+    train, side = some_ratings(80)
+    rest, carved = train.carve(0.25, seed=0)
+    without = fit(rest, side, settings)
+    judged = fit(rest, side, settings, carved)
+    assert all(
+        torch.equal(one, other)
+        for one, other in zip(
+            without.model.state_dict().values(), judged.model.state_dict().values(), strict=True
+        )
+    )
+    users, items, stars = carved
+    with torch.no_grad():
+        errors = judged.model(users, items).clamp(1, 5) - stars
+    last = judged.learning_curve[-1].validation_rmse
+    assert last == pytest.approx(errors.square().mean().sqrt().item(), rel=1e-6)
+
+
+@SMALL
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_fit_ends_as_a_plain_model(settings: GradientDescentSettings, bias: bool) -> None:
+    model = fit(*some_ratings(), settings.model_copy(update={"bias": bias})).model
+    shapes = {"user_factors": (21, 4), "item_factors": (31, 4)}
+    if bias:
+        shapes |= {"user_bias": (21, 1), "item_bias": (31, 1)}
+    assert type(model) is FactorModel
+    assert list(model.tables()) == list(shapes)
+    assert {type(table) for table in model.tables().values()} == {nn.Embedding}
+    found = {name: tuple(table.shape) for name, table in model.state_dict().items()}
+    assert found == {f"{name}.weight": shape for name, shape in shapes.items()}
+
+
+def test_row_0_is_the_mean_of_the_others(fitted: Fit) -> None:
+    for table in fitted.model.state_dict().values():
+        torch.testing.assert_close(table[0], table[1:].mean(dim=0))
+        assert table[0].any()
+
+
+@SMALL
+def test_predictions_stay_inside_the_y_range(settings: GradientDescentSettings) -> None:
+    narrow = settings.model_copy(update={"y_range": [2.5, 3.25], "epochs": 20})
+    model = fit(*some_ratings(), narrow).model
+    users, items = torch.cartesian_prod(torch.arange(21), torch.arange(31)).T
+    predicted = model(users, items).detach().numpy()
+    assert predicted.min() > 2.5
+    assert predicted.max() < 3.25
+    assert np.ptp(predicted) > 0.3
+
+
+def test_features_say_something_of_who_rated_nothing() -> None:
+    users, items = torch.cartesian_prod(torch.arange(1, 17), torch.arange(1, 9)).int().T
+    kind = torch.arange(19) % 2  # the odd users rate 5, the even 1
+    side = SideFeatures(torch.eye(2)[kind].index_fill(0, torch.tensor(0), 0), torch.zeros(9, 1))
+    ratings = EncodedRatings(users, items, 1 + 4 * kind[users].float())
+    update = {"epochs": 30, "n_factors": 4, "batch_size": 16}
+
+    def of_unseen_users(feature_rank: int) -> tuple[float, float]:
+        settings = PRIOR.model_copy(update=update | {"feature_rank": feature_rank})
+        odd, even = fit(ratings, side, settings).model(torch.tensor([17, 18]), torch.tensor([3, 3]))
+        return odd.item(), even.item()
+
+    odd, even = of_unseen_users(feature_rank=4)
+    assert odd - even > 1.5
+    odd, even = of_unseen_users(feature_rank=0)
+    assert odd == pytest.approx(even, abs=0.1)
+
+
+def test_each_epoch_is_logged_on_a_line() -> None:
+    lines: list[str] = []
+    result = fit(*some_ratings(), SMALL_PRIOR, log=lines.append)
+    assert [line.partition(":")[0] for line in lines] == [f"Epoch {n} of 3" for n in (1, 2, 3)]
+    for line, epoch in zip(lines, result.learning_curve, strict=True):
+        assert str(epoch.train_rmse) in line
+
+
+@pytest.mark.parametrize("epochs", range(1, 6))
+def test_a_fit_may_be_of_any_few_steps(epochs: int) -> None:
+    """Of four, OneCycleLR once divided by zero."""
+    one_batch = SMALL_PRIOR.model_copy(update={"epochs": epochs, "batch_size": 1000})
+    assert len(fit(*some_ratings(30), one_batch).learning_curve) == epochs
+
+
+@SMALL
+def test_a_fit_that_diverges_is_refused(settings: GradientDescentSettings) -> None:
+    with pytest.raises(FloatingPointError, match="diverged in epoch 1: lower learning_rate"):
+        fit(*some_ratings(), settings.model_copy(update={"learning_rate": 1e10}))
+
+
+def test_a_device_is_found_by_its_name() -> None:
+    assert resolve_device("cpu") == torch.device("cpu")
+    accelerator = torch.accelerator.current_accelerator()
+    there = accelerator is not None and torch.accelerator.is_available()
+    assert resolve_device("auto").type == (accelerator.type if accelerator and there else "cpu")
+
+
+@pytest.mark.parametrize("name", ["nonsense", "cuda:99", ""])
+def test_a_device_that_is_not_there_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"Device '{name}' cannot be used here: .*Choose 'auto'"):
+        resolve_device(name)

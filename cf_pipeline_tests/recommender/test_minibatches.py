@@ -1,0 +1,128 @@
+"""Encoded ratings, and the order and size of the minibatches of a pass."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cf_pipeline.recommender.minibatches import EncodedRatings, Minibatches
+from cf_pipeline.recommender.splits import official_fold
+from cf_pipeline.recommender.vocabulary import NA, Vocabulary
+from cf_pipeline_tests.recommender.layouts import Tables
+
+
+def numbered(n: int) -> EncodedRatings:
+    """Return n ratings, each of which says its row in every column."""
+    row = torch.arange(n, dtype=torch.int32)
+    return EncodedRatings(row, row + 1000, row.float())
+
+
+def rows(batches: Minibatches) -> list[list[int]]:
+    """Return the rows of a pass, minibatch by minibatch."""
+    return [batch.users.tolist() for batch in batches]
+
+
+def test_real_ratings_are_encoded_and_unknown_ids_are_index_0(ratings: pd.DataFrame) -> None:
+    in_test = official_fold(ratings, "u1")
+    test = ratings[in_test]
+    users, movies = (Vocabulary.of(ratings[key][~in_test]) for key in ("user", "movie"))
+    encoded = EncodedRatings.of(test, users, movies)
+    assert [column.dtype for column in encoded] == [torch.int32, torch.int32, torch.float32]
+    assert users.decode(encoded.users.numpy()).tolist() == test["user"].tolist()
+    expected = test["movie"].where(test["movie"].isin(movies.ids), other=0)
+    decoded = movies.decode(encoded.items.numpy())
+    assert np.where(decoded == NA, 0, decoded).tolist() == expected.tolist()
+    assert 0 in encoded.items
+    assert encoded.ratings.tolist() == test["rating"].tolist()
+
+
+def test_ratings_are_taken_by_rows_and_by_a_mask() -> None:
+    by_rows = numbered(4).take(torch.tensor([3, 1]))
+    assert [column.tolist() for column in by_rows] == [[3, 1], [1003, 1001], [3.0, 1.0]]
+    by_mask = numbered(4).take(torch.tensor([False, True, False, True]))
+    assert [column.tolist() for column in by_mask] == [[1, 3], [1001, 1003], [1.0, 3.0]]
+
+
+@given(st.integers(2, 50), st.floats(0.01, 0.5), st.integers(0, 2**32))
+def test_carving_parts_the_ratings_in_two(n: int, fraction: float, seed: int) -> None:
+    rest, carved = numbered(n).carve(fraction, seed)
+    assert len(carved.ratings) == max(1, round(fraction * n))
+    assert sorted([*rest.users.tolist(), *carved.users.tolist()]) == list(range(n))
+    assert rest.users.tolist() == sorted(rest.users.tolist())
+    again, _ = numbered(n).carve(fraction, seed)
+    assert torch.equal(again.users, rest.users)
+
+
+def test_carving_that_leaves_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"0\.9 of 3 ratings cannot be carved out"):
+        numbered(3).carve(0.9, seed=0)
+
+
+@settings(deadline=None)  # torch's first calls take their time
+@given(st.integers(1, 50), st.integers(1, 60), st.integers(0, 2**32))
+def test_every_pass_holds_every_rating_once(n: int, batch_size: int, seed: int) -> None:
+    batches = Minibatches(numbered(n), batch_size, seed)
+    for _ in range(2):
+        found = list(batches)
+        sizes = [len(batch.ratings) for batch in found]
+        assert sizes[:-1] == [batch_size] * (len(batches) - 1)
+        assert 1 <= sizes[-1] <= batch_size
+        assert sorted(torch.cat([batch.users for batch in found]).tolist()) == list(range(n))
+        for users, items, rated in found:
+            assert items.tolist() == (users + 1000).tolist()
+            assert rated.tolist() == users.tolist()
+            assert (users.dtype, rated.dtype) == (torch.int32, torch.float32)
+
+
+def test_the_order_is_new_at_every_pass_and_follows_the_seed() -> None:
+    batches, again, other = (Minibatches(numbered(300), 64, seed) for seed in (0, 0, 1))
+    passes = [rows(batches) for _ in range(3)]
+    assert [rows(again) for _ in range(3)] == passes
+    orders = {tuple(map(tuple, order)) for order in [*passes, rows(other)]}
+    assert len(orders) == 4
+
+
+def test_every_row_comes_first_about_as_often_as_another() -> None:
+    batches = Minibatches(numbered(4), 1, seed=0)
+    first = [rows(batches)[0][0] for _ in range(1000)]
+    assert np.bincount(first) == pytest.approx([250] * 4, abs=55)  # four standard deviations
+
+
+def test_one_batch_is_the_first_of_the_first_pass_and_leaves_the_passes_alone() -> None:
+    batches, untouched = (Minibatches(numbered(300), 64, seed=5) for _ in range(2))
+    pairs, rated = batches.one_batch()
+    first, second = (list(untouched) for _ in range(2))
+    assert (pairs.shape, rated.shape) == ((64, 2), (64,))
+    assert pairs[:, 0].tolist() == first[0].users.tolist()
+    assert pairs[:, 1].tolist() == first[0].items.tolist()
+    assert rated.tolist() == first[0].ratings.tolist()
+    for expected in (first, second):
+        assert rows(batches) == [batch.users.tolist() for batch in expected]
+        assert torch.equal(batches.one_batch()[0], pairs)
+
+
+def test_a_batch_is_shown_with_its_ids_and_titles(ratings: pd.DataFrame, tables: Tables) -> None:
+    users, movies = Vocabulary.of(ratings["user"]), Vocabulary.of(ratings["movie"])
+    titles = tables.movies.to_pandas().set_index("movie")["title"]
+    batches = Minibatches(EncodedRatings.of(ratings, users, movies), 64, seed=0)
+    shown = batches.show_batch(users, movies, titles)
+    assert list(shown.columns) == ["user", "movie", "title", "rating"]
+    pairs, rated = batches.one_batch()
+    assert users.encode(shown["user"]).tolist() == pairs[:, 0].tolist()
+    assert movies.encode(shown["movie"]).tolist() == pairs[:, 1].tolist()
+    assert shown["rating"].tolist() == rated.tolist()
+    assert shown["title"].tolist() == [titles[movie] for movie in shown["movie"]]
+    real = ratings.set_index(["user", "movie"])["rating"]
+    of_pair = [real[pair] for pair in zip(shown["user"], shown["movie"], strict=True)]
+    assert shown["rating"].tolist() == of_pair
+
+
+def test_an_unknown_movie_is_shown_without_a_title() -> None:
+    ratings = pd.DataFrame({"user": ["a"], "movie": [9], "rating": [4.0]})
+    users, movies = Vocabulary.of(["b"]), Vocabulary.of([3])
+    batches = Minibatches(EncodedRatings.of(ratings, users, movies), 64, seed=0)
+    shown = batches.show_batch(users, movies, pd.Series(["Fargo"], index=[3]))
+    assert shown[["user", "movie", "rating"]].to_numpy().tolist() == [[NA, NA, 4.0]]
+    assert shown["title"].isna().all()
