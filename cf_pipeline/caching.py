@@ -65,44 +65,29 @@ class Artifacts(dg.ConfigurableIOManager):
                 f"{context.asset_key.to_user_string()} has no code version: give it "
                 "code_version=code_version(__name__), or an edit of its source would go unnoticed."
             )
-        artifact, hit = self.store.get_or_build(
-            Recipe(
-                asset=context.asset_key.to_user_string(),
-                code_version=code_version,
-                config=config or {},
-                inputs=_versions(inputs),
-            ),
-            lambda directory: _stored(build(directory)),
-            context.log.warning,
-        )
-        if hit:
-            context.log.info(f"Cache hit: {artifact.asset} is {artifact.directory}.")
+        asset = context.asset_key.to_user_string()
+        artifact, hit = self._get_or_build(asset, code_version, inputs, build, config)
+        metadata, cache = shown_metadata(artifact), "hit" if hit else "miss"
+        context.log.info(f"Cache {cache}: {_figures(metadata)}in {artifact.directory}")
         return dg.MaterializeResult(
             value=artifact,
             data_version=dg.DataVersion(artifact.data_version),
-            metadata={
-                **_shown(artifact.metadata),
-                "cache": "hit" if hit else "miss",
-                "cache_key": artifact.key,
-                "dagster/uri": _uri(artifact),
-            },
+            metadata={**metadata, "cache": cache},
         )
 
-    def once(
-        self, name: str, code_version: str, inputs: Sequence[Artifact], verify: Callable[[], None]
-    ) -> bool:
-        """Run `verify` unless it has passed on these inputs before, and return whether it had.
+    def part(
+        self,
+        name: str,
+        code_version: str,
+        inputs: Sequence[Artifact],
+        build: Build,
+        config: Mapping[str, object] | None = None,
+    ) -> Artifact:
+        """Reuse or build a part of an asset's result, kept by itself under `name`.
 
-        `verify` raises what it finds; a failure is not remembered, so the next run looks again.
+        `build` is as for `materialize`. What it raises is not remembered: the next run tries again.
         """
-
-        def build(directory: Path) -> Mapping[str, Any]:
-            verify()
-            (directory / "passed").touch()
-            return {}
-
-        recipe = Recipe(asset=name, code_version=code_version, config={}, inputs=_versions(inputs))
-        return self.store.get_or_build(recipe, build, dg.get_dagster_logger().warning)[1]
+        return self._get_or_build(name, code_version, inputs, build, config)[0]
 
     def handle_output(self, context: dg.OutputContext, obj: Artifact) -> None:
         """Do nothing: what an asset returns is in the store already."""
@@ -114,13 +99,45 @@ class Artifacts(dg.ConfigurableIOManager):
             ArtifactError: the asset was never materialized in this history, or its result is no
             longer in the store.
         """
-        asset = context.asset_key.to_user_string()
-        materialization = _materialized_in_run(context) or _latest_materialization(context)
+        materialization = _materialized_in_run(context)
+        if materialization is None:
+            return self.latest(context.instance, context.asset_key)
+        return self._open(materialization)
+
+    def latest(self, instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> Artifact:
+        """Return the asset's latest result in Dagster's history.
+
+        Raises:
+            ArtifactError: the asset was never materialized in this history, or its result is no
+            longer in the store.
+        """
+        asset = asset_key.to_user_string()
+        event = instance.get_latest_materialization_event(asset_key)
+        materialization = event.asset_materialization if event else None
         if materialization is None or "cache_key" not in materialization.metadata:
             raise ArtifactError(
                 f"{asset} has no materialization in this Dagster history: materialize it and what "
                 f"it is made from too, with `dagster asset materialize --select '*{asset}'`."
             )
+        return self._open(materialization)
+
+    def _get_or_build(
+        self,
+        name: str,
+        code_version: str,
+        inputs: Sequence[Artifact],
+        build: Build,
+        config: Mapping[str, object] | None,
+    ) -> tuple[Artifact, bool]:
+        versions = {artifact.asset: artifact.data_version for artifact in inputs}
+        return self.store.get_or_build(
+            Recipe(name, code_version, config or {}, versions),
+            lambda directory: _stored(build(directory)),
+            dg.get_dagster_logger().warning,
+        )
+
+    def _open(self, materialization: dg.AssetMaterialization) -> Artifact:
+        asset = materialization.asset_key.to_user_string()
         return self.store.open(asset, str(materialization.metadata["cache_key"].value))
 
 
@@ -138,24 +155,23 @@ def _materialized_in_run(context: dg.InputContext) -> dg.AssetMaterialization | 
     return None
 
 
-def _latest_materialization(context: dg.InputContext) -> dg.AssetMaterialization | None:
-    event = context.instance.get_latest_materialization_event(context.asset_key)
-    return event.asset_materialization if event else None
-
-
-def _versions(inputs: Sequence[Artifact]) -> dict[str, str]:
-    return {artifact.asset: artifact.data_version for artifact in inputs}
-
-
-def _uri(artifact: Artifact) -> str:
-    """The result's only file, or its directory where it has several."""
+def shown_metadata(artifact: Artifact) -> dict[str, Any]:
+    """Return what is shown of a result: its builder's metadata, its key, and where it is."""
+    # Its only file, or its directory where it has several.
     names = list(artifact.files)
-    return (artifact.directory / names[0] if len(names) == 1 else artifact.directory).as_uri()
+    path = artifact.directory / names[0] if len(names) == 1 else artifact.directory
+    stored = {
+        key: dg.deserialize_value(json.dumps(value)) for key, value in artifact.metadata.items()
+    }
+    return {**stored, "cache_key": artifact.key, "dagster/uri": path.as_uri()}
+
+
+def _figures(metadata: Metadata) -> str:
+    """Return what a person who reads the log wants to know of a result: its numbers."""
+    values = {name: getattr(value, "value", value) for name, value in metadata.items()}
+    numbers = {name: value for name, value in values.items() if type(value) in (int, float)}
+    return "".join(f"{name} {value:.6g}, " for name, value in numbers.items())
 
 
 def _stored(metadata: Metadata) -> dict[str, Any]:
     return {key: json.loads(dg.serialize_value(value)) for key, value in metadata.items()}
-
-
-def _shown(metadata: Mapping[str, Any]) -> Metadata:
-    return {key: dg.deserialize_value(json.dumps(value)) for key, value in metadata.items()}

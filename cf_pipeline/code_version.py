@@ -20,8 +20,8 @@ def code_version(module: str) -> str:
     """Return a digest of what makes a result: an asset's module and all that it imports.
 
     Project modules count by their source, and the numerical libraries by their release. The source
-    is read, never imported: a version costs no import of torch. Comments, docstrings and formatting
-    do not count; imports inside functions do.
+    is read, never imported: a version costs no import of torch. Comments, docstrings, formatting
+    and what is there for type checkers alone do not count; imports inside functions do.
 
     Raises:
         ValueError: `module` is not one of this project.
@@ -61,7 +61,7 @@ def _parse(module: str) -> tuple[str, frozenset[str]]:
     source = _source(module)
     if source is None:
         raise ValueError(f"{module!r} is not a module of cf_pipeline: pass an asset's __name__.")
-    tree = ast.parse(source.read_bytes())
+    tree = _RunOnly().visit(ast.parse(source.read_bytes()))
     imported = frozenset(_imports(tree))
     for node in ast.walk(tree):
         if isinstance(
@@ -69,6 +69,15 @@ def _parse(module: str) -> tuple[str, frozenset[str]]:
         ) and (ast.get_docstring(node, clean=False) is not None):
             del node.body[0]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), imported
+
+
+class _RunOnly(ast.NodeTransformer):
+    """Leaves out `if TYPE_CHECKING:`, which never runs."""
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            return node.orelse
+        return self.generic_visit(node)
 
 
 def _imports(tree: ast.AST) -> Iterator[str]:

@@ -2,12 +2,14 @@
 
 import dagster as dg
 
+from cf_pipeline.assets.cross_validation import cross_validation
 from cf_pipeline.assets.evaluation_metrics import evaluation_metrics
 from cf_pipeline.assets.factor_model import factor_model
 from cf_pipeline.assets.movielens_archive import movielens_archive
 from cf_pipeline.assets.ratings import movies, ratings, users
 from cf_pipeline.assets.train_test_split import train_test_split
 from cf_pipeline.assets.vocabularies import vocabularies
+from cf_pipeline.automation import hyperparameter_search
 from cf_pipeline.caching import Artifacts
 from cf_pipeline.checks import ratings_checks
 
@@ -21,8 +23,10 @@ defs = dg.Definitions(
         vocabularies,
         factor_model,
         evaluation_metrics,
+        cross_validation,
     ],
     asset_checks=[ratings_checks],
+    jobs=[hyperparameter_search],
     resources={"artifacts": Artifacts()},
     # A process for every step would cost more than most steps do, and its orphan would go on after
     # its run is killed.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import pyarrow as pa
 
@@ -37,7 +37,7 @@ def describe_table(
     return described
 
 
-def table_of(rows: list[dict[str, object]]) -> dg.TableMetadataValue:
+def table_of(rows: Sequence[Mapping[str, object]]) -> dg.TableMetadataValue:
     """Return rows as a table the UI shows inline, floats rounded to four places."""
     if not rows:
         raise ValueError("A table of no rows has no columns to show: leave it out of the metadata.")

@@ -14,6 +14,8 @@ from cf_pipeline.code_version import code_version
 from cf_pipeline.metadata import picture, table_of
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from cf_pipeline.recommender.metrics import Errors
 
 
@@ -28,11 +30,18 @@ def evaluation_metrics(
     artifacts: dg.ResourceParam[Artifacts],
     train_test_split: Artifact,
     factor_model: Artifact,
+    movies: Artifact,
+    users: Artifact,
 ) -> dg.MaterializeResult[Artifact]:
-    """Errors of the model on the test part, beside those of simple baselines, in stars."""
+    """Errors of the model on the test part, beside those of simple baselines, in stars.
+
+    Of a model that has samples of its posterior (method `gibbs`), also whether its uncertainty can
+    be trusted, and what its side features say of users and movies without a training rating.
+    """
 
     def build(directory: Path) -> Metadata:
         import numpy as np
+        import pandas as pd
 
         from cf_pipeline.recommender import metrics, plots
         from cf_pipeline.recommender.factor_model import FactorModel
@@ -44,17 +53,25 @@ def evaluation_metrics(
         model = FactorModel.load(factor_model.verified())
         predicted = np.clip(model.predict(test["user"], test["movie"]), *RATING_SCALE)
         report = metrics.evaluate(train, test, predicted, RATING_SCALE)
-        text = json.dumps(asdict(report), indent=1)
+        judged = asdict(report)
+        uncertainty: Metadata = {}
+        if "posterior.safetensors" in factor_model.files:
+            side_tables = (
+                pd.read_parquet(users.path("users.parquet")),
+                pd.read_parquet(movies.path("movies.parquet")),
+            )
+            judged["posterior"], uncertainty = judge_posterior(factor_model, test, *side_tables)
+        text = json.dumps(judged, indent=1)
         (directory / "evaluation_metrics.json").write_text(text, encoding="utf-8")
 
         actual = test["rating"].to_numpy()
         errors = predicted - actual
         activity = metrics.training_ratings(train, test, "user")
-        epochs = json.loads(factor_model.path("learning_curve.json").read_bytes())
+        progress = json.loads(factor_model.path("learning_curve.json").read_bytes())
         baselines = {name: of.rmse for name, of in report.baselines.items() if of.rmse is not None}
         pictures = {
             "rmse_beside_baselines": plots.rmse_beside_baselines(report.rmse, baselines),
-            "learning_curve": plots.learning_curve(epochs),
+            "learning_curve": plots.learning_curve(progress),
             "predicted_against_actual": plots.predicted_against_actual(actual, predicted),
             "error_histogram": plots.error_histogram(errors),
             "residual_by_user_activity": plots.residual_by_user_activity(activity, errors),
@@ -72,9 +89,49 @@ def evaluation_metrics(
                 "ratings_of_the_movie", report.by_movie_training_ratings
             ),
             **{name: picture(png, name.replace("_", " ")) for name, png in pictures.items()},
+            **uncertainty,
         }
 
-    return artifacts.materialize(context, build, [train_test_split, factor_model])
+    return artifacts.materialize(context, build, [train_test_split, factor_model, movies, users])
+
+
+def judge_posterior(
+    factor_model: Artifact, test: "pd.DataFrame", users: "pd.DataFrame", movies: "pd.DataFrame"
+) -> tuple[dict[str, object], Metadata]:
+    """Return what to write and what to show of the posterior's predictions of the test part."""
+    import torch
+
+    from cf_pipeline.recommender import cold_start, metrics, plots, uncertainty
+    from cf_pipeline.recommender.posterior import Posterior
+    from cf_pipeline.recommender.vocabulary import Vocabulary
+
+    folder = factor_model.verified()
+    known = (
+        Vocabulary.load(folder / "user_vocabulary.parquet"),
+        Vocabulary.load(folder / "movie_vocabulary.parquet"),
+    )
+    posterior = Posterior.load(folder)
+    predicted = cold_start.predict(posterior, test, *known, users, movies)
+    actual = torch.tensor(test["rating"].to_numpy())
+    report = uncertainty.evaluate(actual, predicted, posterior.levels)
+    warm = torch.tensor((test["user"].isin(known[0].ids) & test["movie"].isin(known[1].ids)).values)
+    errors = {
+        "warm": metrics.errors_of(actual[warm].numpy(), predicted.mean[warm].numpy()),
+        "cold": metrics.errors_of(actual[~warm].numpy(), predicted.mean[~warm].numpy()),
+    }
+    written = asdict(report) | {name: asdict(of) for name, of in errors.items()}
+    shown = {
+        "posterior_rmse": metrics.rmse(actual.numpy(), predicted.mean.numpy()),
+        "cold_pairs_by_side_features": _table("pairs", errors),
+        **{f"coverage_of_{name[:-1]}_percent": of for name, of in report.coverage.items()},
+        "negative_log_likelihood": report.negative_log_likelihood,
+        "calibration_error": report.calibration_error,
+        "calibration": picture(plots.calibration(report.calibration), "calibration"),
+        "rmse_by_uncertainty": picture(
+            plots.rmse_by_uncertainty(report.by_uncertainty), "rmse by uncertainty"
+        ),
+    }
+    return written, shown
 
 
 def _table(of: str, errors: Mapping[str, "Errors"]) -> dg.TableMetadataValue:

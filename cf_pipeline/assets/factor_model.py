@@ -1,9 +1,7 @@
 """The factor model, fitted to the training part."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
 import dagster as dg
 from pydantic import Field
@@ -12,15 +10,14 @@ from cf_pipeline.artifacts import Artifact
 from cf_pipeline.caching import Artifacts, Metadata
 from cf_pipeline.code_version import code_version
 from cf_pipeline.metadata import picture, table_of
-from cf_pipeline.recommender.settings import GradientDescentSettings
+from cf_pipeline.recommender.settings import FactorModelSettings
+
+ROWS_TO_SHOW = 10
 
 
-class FactorModelConfig(GradientDescentSettings, dg.Config):
+class FactorModelConfig(FactorModelSettings, dg.Config):
     """How the model is fitted: the method, its settings, and where it runs."""
 
-    method: Literal["gradient_descent"] = Field(
-        "gradient_descent", description="How the factors are found."
-    )
     device: str = Field(
         "auto",
         description="'auto' (cuda, else mps, else cpu), or a torch device such as 'cpu' or "
@@ -54,21 +51,25 @@ def factor_model(
 
     A rating is predicted as sigmoid_range(user factors · movie factors + user bias + movie bias).
 
-    The folder holds all it takes to use it: `FactorModel.load(folder).predict(users, movies)`.
+    The folder holds all it takes to use it: `FactorModel.load(folder).predict(users, movies)`; by
+    the method `gibbs` also samples of the posterior, from which predictions have their uncertainty.
     """
 
     def build(directory: Path) -> Metadata:
         import pandas as pd
 
-        from cf_pipeline.recommender import gradient_descent, plots
+        from cf_pipeline.recommender import distillation, gradient_descent, plots
         from cf_pipeline.recommender.features import SideFeatures
+        from cf_pipeline.recommender.fits import resolve_device
         from cf_pipeline.recommender.minibatches import EncodedRatings
         from cf_pipeline.recommender.splits import read_part
         from cf_pipeline.recommender.vocabulary import Vocabulary
 
+        fit = distillation.fit if config.method == "gibbs" else gradient_descent.fit
+        log = context.log.info
         known_users = Vocabulary.load(vocabularies.path("user_vocabulary.parquet"))
         known_movies = Vocabulary.load(vocabularies.path("movie_vocabulary.parquet"))
-        device = gradient_descent.resolve_device(config.device)
+        device = resolve_device(config.device)
         rows = read_part(train_test_split.path("train_test_split.parquet"), "train")
         train = EncodedRatings.of(rows, known_users, known_movies, device)
         side = SideFeatures.of(
@@ -78,25 +79,26 @@ def factor_model(
             known_movies,
             device,
         )
-        context.log.info(f"Fitting to {len(rows)} ratings on {device}.")
-        fitted = gradient_descent.fit(train, side, config, log=context.log.info)
+        log(f"Fitting to {len(rows)} ratings on {device}.")
+        fitted = fit(train, side, config, log=log)
         fitted.model.save(directory, known_users, known_movies)
-        context.log.info("Fitting once more without the validation part, for the learning curve.")
+        if fitted.posterior:
+            fitted.posterior.save(directory)
+        log("Fitting once more without the validation part, for the learning curve.")
         rest, validation = train.carve(config.validation_fraction, config.seed)
-        curve = gradient_descent.fit(
-            rest, side, config, validation, context.log.info
-        ).learning_curve
-        epochs = [asdict(epoch) for epoch in curve]
-        (directory / "learning_curve.json").write_text(json.dumps(epochs), encoding="utf-8")
+        progress = fit(rest, side, config, validation, log).progress
+        (directory / "learning_curve.json").write_text(json.dumps(progress), encoding="utf-8")
+        pictures = {"learning_curve": plots.learning_curve(progress)}
+        if config.method == "gibbs":
+            pictures["sampler_trace"] = plots.sampler_trace(progress)
         return {
             "method": config.method,
             "device": str(device),
             "n_factors": config.n_factors,
             "train_seconds": fitted.seconds,
-            "train_rmse": fitted.learning_curve[-1].train_rmse,
-            "validation_rmse": curve[-1].validation_rmse,
-            "epochs": table_of(epochs),
-            "learning_curve": picture(plots.learning_curve(epochs), "learning curve"),
+            "validation_rmse": progress[-1]["validation_rmse"],
+            "progress": table_of(progress[:: max(1, len(progress) // ROWS_TO_SHOW)]),
+            **{name: picture(png, name.replace("_", " ")) for name, png in pictures.items()},
         }
 
     return artifacts.materialize(

@@ -99,7 +99,7 @@ class FactorModel(nn.Module):
             raise ValueError("This model knows indices, not ids: save it with its vocabularies.")
         if len(users) != len(movies):
             raise ValueError(
-                f"There are {len(users)} users and {len(movies)} movies: give a pair for each rating."
+                f"There are {len(users)} users and {len(movies)} movies: give one for each other."
             )
         device = self.user_factors.weight.device
         indices = [

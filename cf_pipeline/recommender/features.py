@@ -78,8 +78,8 @@ def low_rank_features(
     `rated` (n_ratings,) are the row indices of the ratings and `by` (n_ratings,) the indices of the
     other side, of which there are `n_others`; `side` is (n, any). For users, `rated` are the users
     and `by` the items; for items it is the other way round. Fewer than `rank` columns are returned
-    where the features have no more. Columns are orthogonal, and row 0 is zero. The decomposition is a randomized one (Halko,
-    Martinsson & Tropp 2011, algorithm 5.1), reproducible for a `seed`.
+    where the features have no more. Columns are orthogonal, and row 0 is zero. The decomposition is
+    a randomized one (Halko, Martinsson & Tropp 2011, algorithm 5.1), reproducible for a `seed`.
     """
     met = _met(rated, by, len(side), n_others)
     known = torch.cat([torch.ones_like(side[:, :1]), side], dim=1)

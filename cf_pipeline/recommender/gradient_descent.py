@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from cf_pipeline.recommender.factor_model import FactorModel
 from cf_pipeline.recommender.features import SideFeatures, low_rank_features
+from cf_pipeline.recommender.fits import Fit
 from cf_pipeline.recommender.minibatches import EncodedRatings, Minibatches
 
 if TYPE_CHECKING:
@@ -26,22 +26,12 @@ INITIAL_STD = 0.01
 LOSSES = {"mse": functional.mse_loss, "l1": functional.l1_loss}
 
 
-@dataclass(frozen=True)
-class Epoch:
+class Epoch(NamedTuple):
     """Where a fit stood after an epoch, in stars; without a validation part that is None."""
 
     epoch: int
     train_rmse: float
     validation_rmse: float | None
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A fitted model, how it came there, and how long it took."""
-
-    model: FactorModel
-    learning_curve: list[Epoch]
-    seconds: float
 
 
 class FeaturePrior(nn.Module):
@@ -61,24 +51,6 @@ class FeaturePrior(nn.Module):
     def forward(self, table: Tensor) -> Tensor:
         """Return the table (n, width) with the prior mean added."""
         return torch.addmm(table, self.features, self.weights)
-
-
-def resolve_device(name: str) -> torch.device:
-    """Return the torch device `name`; 'auto' is cuda where there is one, else mps, else cpu.
-
-    Raises:
-        ValueError: there is no such device here.
-    """
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(
-            f"Device {name!r} cannot be used here: {error}. Choose 'auto' or 'cpu'."
-        ) from error
 
 
 def fit(
@@ -124,7 +96,7 @@ def fit(
         curve.append(_evaluate(epoch, model, train, validation))
         log(f"Epoch {epoch} of {settings.epochs}: {curve[-1]}")
     _finish(model)
-    return Fit(model, curve, time.perf_counter() - start)
+    return Fit(model, [epoch._asdict() for epoch in curve], time.perf_counter() - start)
 
 
 def _initial_model(

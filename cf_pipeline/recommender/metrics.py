@@ -153,10 +153,10 @@ def evaluate(
         n_test=len(test),
         rmse=rmse(actual, predicted),
         mae=mae(actual, predicted),
-        warm=_errors(actual[warm], predicted[warm]),
-        cold=_errors(actual[~warm], predicted[~warm]),
+        warm=errors_of(actual[warm], predicted[warm]),
+        cold=errors_of(actual[~warm], predicted[~warm]),
         baselines={
-            name: _errors(actual, np.clip(predict(train, test), *rating_scale))
+            name: errors_of(actual, np.clip(predict(train, test), *rating_scale))
             for name, predict in BASELINES.items()
         },
         by_user_training_ratings=_errors_by_activity(actual, predicted, of_user),
@@ -185,7 +185,8 @@ def _differences(actual: npt.ArrayLike, predicted: npt.ArrayLike) -> Ratings:
     return difference
 
 
-def _errors(actual: Ratings, predicted: Ratings) -> Errors:
+def errors_of(actual: Ratings, predicted: Ratings) -> Errors:
+    """Return the errors of predictions (n,), of which there may be none."""
     if actual.size == 0:
         return Errors(0, None, None)
     return Errors(actual.size, rmse(actual, predicted), mae(actual, predicted))
@@ -198,7 +199,7 @@ def _errors_by_activity(
 ) -> dict[str, Errors]:
     group = np.searchsorted(list(ACTIVITY_GROUPS.values()), n_training, side="right") - 1
     return {
-        name: _errors(actual[group == index], predicted[group == index])
+        name: errors_of(actual[group == index], predicted[group == index])
         for index, name in enumerate(ACTIVITY_GROUPS)
     }
 

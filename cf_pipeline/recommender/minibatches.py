@@ -39,8 +39,8 @@ class EncodedRatings(NamedTuple):
             torch.tensor(ratings["rating"].to_numpy(np.float32), device=device),
         )
 
-    def take(self, rows: Tensor) -> Self:
-        """Return the ratings at `rows`, indices or a mask."""
+    def take(self, rows: Tensor | slice) -> Self:
+        """Return the ratings at `rows`: indices, a mask or a slice."""
         return type(self)(*(column[rows] for column in self))
 
     def carve(self, fraction: float, seed: int) -> tuple[Self, Self]:
@@ -53,8 +53,8 @@ class EncodedRatings(NamedTuple):
         n_carved = max(1, round(fraction * n))
         if n_carved >= n:
             raise ValueError(
-                f"{fraction:g} of {n} ratings cannot be carved out and leave any: give more ratings, "
-                "or a smaller fraction."
+                f"{fraction:g} of {n} ratings cannot be carved out and leave any: give more "
+                "ratings, or a smaller fraction."
             )
         generator = torch.Generator(self.ratings.device).manual_seed(seed)
         order = torch.randperm(n, generator=generator, device=generator.device)

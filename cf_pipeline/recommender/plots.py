@@ -8,7 +8,7 @@ is predicted - actual, and arrays are (n,). What has nothing to show raises Valu
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -30,19 +30,25 @@ BLUE, ORANGE, GREY = "#0969da", "#c2570c", "#aab4be"
 
 
 def learning_curve(curve: Sequence[Mapping[str, float | None]]) -> bytes:
-    """Draw the `train_rmse` and, where there is one, the `validation_rmse` of each `epoch`."""
-    figure, axes = _figure("Learning curve", "epoch", "RMSE (stars)")
-    for key, name, colour in (
-        ("train_rmse", "training", GREY),
-        ("validation_rmse", "validation", BLUE),
-    ):
-        points = [(row["epoch"], row[key]) for row in curve if row.get(key) is not None]
-        if points:
-            epochs, values = zip(*points, strict=True)
-            label = f"{name}, ends at {values[-1]:.4f}"
-            axes.plot(epochs, values, "o-", color=colour, markersize=4, label=label)
-    _refuse_empty(len(axes.lines), "epochs with an RMSE")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    """Draw the `train_rmse` and the `validation_rmse`, where known, of each `epoch` or `sweep`."""
+    figure, axes = _figure("Learning curve", _step(curve), "RMSE (stars)")
+    names = {"train_rmse": ("training", GREY), "validation_rmse": ("validation", BLUE)}
+    drawn = [_line(axes, curve, key, *names[key]) for key in names]
+    _refuse_empty(sum(drawn), "epochs with an RMSE")
+    _legend(axes)
+    return _png(figure)
+
+
+def sampler_trace(trace: Sequence[Mapping[str, float | None]]) -> bytes:
+    """Draw how far ratings and weights were from what was expected of them in each `sweep`."""
+    figure, axes = _figure("Trace of the sampler", _step(trace), "standard deviation")
+    names = {
+        "noise_std": ("noise", GREY),
+        "user_std": ("users", BLUE),
+        "item_std": ("movies", ORANGE),
+    }
+    for key, (name, colour) in names.items():
+        _line(axes, trace, key, name, colour)
     _legend(axes)
     return _png(figure)
 
@@ -114,6 +120,70 @@ def residual_by_user_activity(n_training_ratings: Numbers, residuals: Numbers) -
     return _png(figure)
 
 
+def calibration(bins: Sequence[Mapping[str, float]]) -> bytes:
+    """Draw how often what was given a probability came true: rows `probability`, `share`, `count`.
+
+    The bars reach over two standard errors of a share.
+    """
+    _refuse_empty(len(bins), "bins of probabilities")
+    figure, axes = _figure(
+        "Calibration", "predicted probability of 4 stars or more", "share that had them"
+    )
+    probability, share, count = (
+        np.array([row[key] for row in bins]) for key in ("probability", "share", "count")
+    )
+    axes.plot([0, 1], [0, 1], "--", color=QUIET, linewidth=1, label="perfect", zorder=1)
+    bars = 2 * np.sqrt(share * (1 - share) / count)
+    label = f"{count.sum():,.0f} test ratings, ± 2 standard errors"
+    axes.errorbar(probability, share, bars, fmt="o-", color=BLUE, markersize=4, label=label)
+    _legend(axes)
+    return _png(figure)
+
+
+def rmse_by_uncertainty(groups: Sequence[Mapping[str, float]]) -> bytes:
+    """Draw the errors made where an error of some size was expected: rows `expected`, `rmse`."""
+    _refuse_empty(len(groups), "groups of predictions")
+    figure, axes = _figure("Errors by uncertainty", "predicted error (stars)", "RMSE (stars)")
+    expected, rmse = (np.array([row[key] for row in groups]) for key in ("expected", "rmse"))
+    ends = [min(expected.min(), rmse.min()), max(expected.max(), rmse.max())]
+    axes.plot(ends, ends, "--", color=QUIET, linewidth=1, label="perfect", zorder=1)
+    axes.plot(expected, rmse, "o-", color=BLUE, markersize=4, label="a tenth of the test ratings")
+    _legend(axes)
+    return _png(figure)
+
+
+def leaderboard(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Draw each `method`'s mean `rmse` and its standard deviation `rmse_sd`, best at the top."""
+    _refuse_empty(len(rows), "methods")
+    figure, axes = _figure(
+        "Leaderboard", "RMSE (stars), mean ± standard deviation of the folds", ""
+    )
+    ordered = sorted(rows, key=lambda row: -row["rmse"])
+    names = [row["method"].replace("_", " ") for row in ordered]
+    axes.errorbar(
+        [row["rmse"] for row in ordered],
+        names,
+        xerr=[row["rmse_sd"] for row in ordered],
+        fmt="o",
+        color=BLUE,
+        ecolor=GREY,
+        markersize=6,
+        capsize=3,
+    )
+    for name, row in zip(names, ordered, strict=True):
+        axes.annotate(
+            f"{row['rmse']:.4f}",
+            (row["rmse"], name),
+            xytext=(0, 7),
+            textcoords="offset points",
+            ha="center",
+            color=INK,
+            fontsize=9,
+        )
+    axes.margins(x=0.08, y=0.12)
+    return _png(figure)
+
+
 def rmse_beside_baselines(model: float, baselines: Mapping[str, float]) -> bytes:
     """Draw the model's RMSE as a bar among those of the baselines, best at the top."""
     figure, axes = _figure("RMSE beside the baselines", "RMSE (stars)", "")
@@ -130,6 +200,30 @@ def rmse_beside_baselines(model: float, baselines: Mapping[str, float]) -> bytes
     axes.set_xticks([])
     axes.grid(visible=False)
     return _png(figure)
+
+
+def _step(curve: Sequence[Mapping[str, float | None]]) -> str:
+    """Return what the rows are of: `epoch` or `sweep`, which stands first in each."""
+    _refuse_empty(len(curve), "epochs or sweeps")
+    return next(iter(curve[0]))
+
+
+def _line(
+    axes: Axes, curve: Sequence[Mapping[str, float | None]], key: str, name: str, colour: str
+) -> int:
+    """Draw the values of `key` that are not None against their steps, and return how many."""
+    points = [
+        (next(iter(row.values())), value) for row in curve if (value := row.get(key)) is not None
+    ]
+    if points:
+        steps, values = zip(*points, strict=True)
+        label = f"{name}, ends at {values[-1]:.4f}"
+        marker = "o" if len(points) <= 20 else ""
+        axes.plot(
+            steps, values, marker=marker, color=colour, markersize=4, linewidth=2, label=label
+        )
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return len(points)
 
 
 def _figure(title: str, x: str, y: str) -> tuple[Figure, Axes]:

@@ -10,8 +10,8 @@ from pydantic import BaseModel, Field
 YRange = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
-class GradientDescentSettings(BaseModel):
-    """Settings of `gradient_descent.fit`; the defaults are the recipe with the feature prior."""
+class ModelSettings(BaseModel):
+    """Settings of the factor model, however it is fitted."""
 
     n_factors: int = Field(20, gt=0, description="Factors of each user and movie.")
     y_range: YRange = Field(
@@ -20,17 +20,49 @@ class GradientDescentSettings(BaseModel):
         "the sigmoid never reaches its ends.",
     )
     bias: bool = Field(True, description="Give every user and movie a bias.")
-    loss: Literal["mse", "l1"] = Field("mse", description="Squared or absolute error.")
     feature_rank: int = Field(
-        64,
-        ge=0,
-        description="Rank of the feature prior; 0: no prior, the plain model of the lesson.",
+        64, ge=0, description="Rank of the features that factors are drawn to; 0: no features."
     )
+    seed: int = Field(0, ge=0, description="Of all that is random in a fit.")
+
+
+class GradientDescentSettings(ModelSettings):
+    """Settings of `gradient_descent.fit`; the defaults are the recipe with the feature prior."""
+
+    loss: Literal["mse", "l1"] = Field("mse", description="Squared or absolute error.")
     epochs: int = Field(8, gt=0, description="Passes over the training ratings.")
     batch_size: int = Field(1000, gt=0, description="Ratings of a minibatch.")
     learning_rate: float = Field(0.02, gt=0, description="The one-cycle schedule's highest.")
     weight_decay: float = Field(1.0, ge=0, description="AdamW's decoupled weight decay.")
-    seed: int = Field(0, ge=0, description="Of the initial factors and the order of minibatches.")
+
+
+class GibbsSettings(ModelSettings):
+    """Settings of `gibbs.fit`, whose posterior is distilled into a model of `n_factors`."""
+
+    likelihood: Literal["gaussian", "ordinal"] = Field(
+        "gaussian",
+        description="Ratings as numbers with normal noise, or as ordered levels: slower, a little "
+        "more accurate.",
+    )
+    sampled_factors: int = Field(16, gt=0, description="Factors that are sampled.")
+    sweeps: int = Field(150, gt=1, description="Draws of every unknown.")
+    burn_in: int = Field(25, ge=0, description="First sweeps, which are not samples yet.")
+    samples: int = Field(
+        125, gt=0, description="Samples that are averaged: sweeps after the burn-in, evenly spaced."
+    )
+    kept_samples: int = Field(
+        32, gt=0, description="Samples that are kept beside the model, for its uncertainty."
+    )
+
+
+class FactorModelSettings(GradientDescentSettings, GibbsSettings):
+    """Settings of the factor model by either method; each reads its own."""
+
+    method: Literal["gibbs", "gradient_descent"] = Field(
+        "gibbs",
+        description="How the factors are found: 'gibbs', the most accurate, samples them and "
+        "distils the posterior's mean; 'gradient_descent' is faster, and the lesson's way.",
+    )
 
 
 # The lesson's own way: no features, small batches.

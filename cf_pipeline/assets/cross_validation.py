@@ -1,0 +1,166 @@
+"""The leaderboard: every method and baseline on the same folds."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import dagster as dg
+from pydantic import Field
+
+from cf_pipeline.artifacts import Artifact
+from cf_pipeline.caching import Artifacts, Metadata
+from cf_pipeline.code_version import code_version
+from cf_pipeline.metadata import picture, table_of
+from cf_pipeline.recommender.settings import PLAIN, GibbsSettings, GradientDescentSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cf_pipeline.recommender.cross_validation import Score
+
+
+GIBBS = {"gibbs": GibbsSettings(), "gibbs_ordinal": GibbsSettings(likelihood="ordinal")}
+GRADIENT_DESCENT = {"gradient_descent": GradientDescentSettings(), "gradient_descent_plain": PLAIN}
+
+
+class CrossValidationConfig(dg.Config):
+    """Which methods compete on which folds."""
+
+    gibbs: bool = Field(True, description="Judge 'gibbs' with its default settings.")
+    gibbs_ordinal: bool = Field(False, description="Judge 'gibbs' with the ordinal likelihood.")
+    gradient_descent: bool = Field(True, description="Judge it with its default settings.")
+    gradient_descent_plain: bool = Field(False, description="Judge it as in the lesson.")
+    folds: Literal["official", "random"] = Field(
+        "official", description="u1 … u5 of MovieLens 100k, or `n_folds` random ones."
+    )
+    n_folds: int = Field(5, gt=1, description="For 'random'.")
+    seed: int = Field(0, ge=0, description="For 'random'.")
+    device: str = Field("auto", description="As of factor_model.")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A method or baseline: what judges it on a fold, and what its scores depend on."""
+
+    name: str
+    score: "Callable[[pd.DataFrame, pd.DataFrame], Score]"
+    source: str
+    settings: Mapping[str, object]
+
+
+@dg.asset(
+    group_name="model",
+    kinds={"json"},
+    io_manager_key="artifacts",
+    code_version=code_version(__name__),
+)
+def cross_validation(
+    context: dg.AssetExecutionContext,
+    artifacts: dg.ResourceParam[Artifacts],
+    config: CrossValidationConfig,
+    ratings: Artifact,
+    movies: Artifact,
+    users: Artifact,
+) -> dg.MaterializeResult[Artifact]:
+    """The leaderboard: RMSE, MAE and fit time of every method and baseline on the same folds.
+
+    Each score is kept as soon as it is known: a killed run goes on from there, and an edit of one
+    method has only its own folds judged again.
+    """
+
+    def build(directory: Path) -> Metadata:
+        import pandas as pd
+
+        from cf_pipeline.recommender import plots
+        from cf_pipeline.recommender.cross_validation import Score, Standing, folds
+        from cf_pipeline.recommender.validation import check_ratings
+
+        rows = pd.read_parquet(ratings.path("ratings.parquet"))
+        check_ratings(rows)
+        side_tables = (
+            pd.read_parquet(users.path("users.parquet")),
+            pd.read_parquet(movies.path("movies.parquet")),
+        )
+        parts = folds(rows, config.folds, config.n_folds, config.seed)
+
+        def score(contender: Contender, fold: str) -> Score:
+            def judge(into: Path) -> Metadata:
+                in_test = parts[fold]
+                result = contender.score(rows[~in_test], rows[in_test])
+                (into / "score.json").write_text(json.dumps(asdict(result)), encoding="utf-8")
+                return {}
+
+            kept = artifacts.part(
+                "cross_validation_scores",
+                contender.source,
+                [ratings, movies, users],
+                judge,
+                {
+                    "contender": contender.name,
+                    "settings": contender.settings,
+                    "fold": fold,
+                    "of": [config.folds, config.n_folds, config.seed],
+                    "device": config.device,
+                },
+            )
+            result = Score(**json.loads(kept.path("score.json").read_bytes()))
+            context.log.info(f"{contender.name} on {fold}: {result}")
+            return result
+
+        scores = {
+            contender.name: {fold: score(contender, fold) for fold in parts}
+            for contender in contenders(config, *side_tables)
+        }
+        standings = sorted(
+            (Standing.of(name, list(of.values())) for name, of in scores.items()),
+            key=lambda standing: standing.rmse,
+        )
+        leaderboard = [asdict(standing) for standing in standings]
+        written = {
+            "leaderboard": leaderboard,
+            "scores": {
+                name: {fold: asdict(one) for fold, one in of.items()} for name, of in scores.items()
+            },
+        }
+        text = json.dumps(written, indent=1)
+        (directory / "cross_validation.json").write_text(text, encoding="utf-8")
+        rmse_of_folds = [
+            {"method": name, **{fold: one.rmse for fold, one in of.items()}}
+            for name, of in scores.items()
+        ]
+        return {
+            "leaderboard": table_of(leaderboard),
+            "rmse_of_folds": table_of(rmse_of_folds),
+            "best_method": standings[0].method,
+            "best_rmse": standings[0].rmse,
+            "leaderboard_plot": picture(plots.leaderboard(leaderboard), "leaderboard"),
+        }
+
+    return artifacts.materialize(context, build, [ratings, movies, users], config.model_dump())
+
+
+def contenders(
+    config: CrossValidationConfig, users: "pd.DataFrame", movies: "pd.DataFrame"
+) -> list[Contender]:
+    """Return the methods that `config` names, and all baselines."""
+    from cf_pipeline.recommender import distillation, gradient_descent, metrics
+    from cf_pipeline.recommender.cross_validation import score_baseline, score_fit
+    from cf_pipeline.recommender.fits import resolve_device
+
+    # A score depends on what judges it and on its own method's source, not on another method's.
+    judged_by = code_version("cf_pipeline.recommender.cross_validation")
+    device = resolve_device(config.device)
+    found = []
+    for methods, module in ((GIBBS, distillation), (GRADIENT_DESCENT, gradient_descent)):
+        source = f"{judged_by} {code_version(module.__name__)}"
+        for name, settings in methods.items():
+            if getattr(config, name):
+                fit = partial(module.fit, settings=settings)
+                score = partial(score_fit, fit, users=users, movies=movies, device=device)
+                found.append(Contender(name, score, source, settings.model_dump()))
+    for name, predict in metrics.BASELINES.items():
+        found.append(Contender(name, partial(score_baseline, predict), judged_by, {}))
+    return found

@@ -1,0 +1,103 @@
+"""Jobs: what is run when somebody asks for it, beside the assets."""
+
+import json
+from pathlib import Path
+
+import dagster as dg
+from pydantic import Field
+
+from cf_pipeline.caching import Artifacts, Metadata, shown_metadata
+from cf_pipeline.code_version import code_version
+from cf_pipeline.metadata import table_of
+from cf_pipeline.recommender.settings import FactorModelSettings
+
+OPTUNA = "Hyper-parameter search needs Optuna: pip install 'cf_pipeline[search]'."
+INPUTS = ("train_test_split", "vocabularies", "movies", "users")
+
+
+class SearchConfig(FactorModelSettings, dg.Config):
+    """What is searched: settings of `method`, from those given here on."""
+
+    n_trials: int = Field(20, gt=0, description="Settings to try, the given ones first.")
+    validation_fraction: float = Field(
+        0.1, gt=0, lt=1, description="Share of the training part on which trials are judged."
+    )
+    device: str = Field("auto", description="As of factor_model.")
+
+
+@dg.op
+def search_hyperparameters(
+    context: dg.OpExecutionContext, artifacts: dg.ResourceParam[Artifacts], config: SearchConfig
+) -> None:
+    """Try settings on rows carved from the latest training part; the test part is not read.
+
+    The study and its best settings are kept in the artifact store, and shown as the asset
+    `hyperparameter_search`.
+    """
+    inputs = {name: artifacts.latest(context.instance, dg.AssetKey(name)) for name in INPUTS}
+
+    def build(directory: Path) -> Metadata:
+        import pandas as pd
+
+        from cf_pipeline.recommender.features import SideFeatures
+        from cf_pipeline.recommender.fits import resolve_device
+        from cf_pipeline.recommender.minibatches import EncodedRatings
+        from cf_pipeline.recommender.splits import read_part
+        from cf_pipeline.recommender.vocabulary import Vocabulary
+
+        try:
+            from cf_pipeline.recommender.hyperparameter_search import search
+        except ModuleNotFoundError as error:
+            raise dg.Failure(OPTUNA) from error
+        device = resolve_device(config.device)
+        known = (
+            Vocabulary.load(inputs["vocabularies"].path("user_vocabulary.parquet")),
+            Vocabulary.load(inputs["vocabularies"].path("movie_vocabulary.parquet")),
+        )
+        rows = read_part(inputs["train_test_split"].path("train_test_split.parquet"), "train")
+        side = SideFeatures.of(
+            pd.read_parquet(inputs["users"].path("users.parquet")),
+            pd.read_parquet(inputs["movies"].path("movies.parquet")),
+            *known,
+            device,
+        )
+        study = search(
+            EncodedRatings.of(rows, *known, device),
+            side,
+            config,
+            n_trials=config.n_trials,
+            validation_fraction=config.validation_fraction,
+            storage=directory / "study.db",
+            log=context.log.info,
+        )
+        best = {"method": config.method, **study.best_params}
+        run_config = json.dumps({"ops": {"factor_model": {"config": best}}}, indent=1)
+        (directory / "best_run_config.json").write_text(run_config, encoding="utf-8")
+        trials = [
+            {"trial": trial.number + 1, "validation_rmse": trial.value, **trial.params}
+            for trial in sorted(study.get_trials(), key=lambda trial: trial.value or 9)
+        ]
+        return {
+            "best_run_config": dg.MetadataValue.json(json.loads(run_config)),
+            "default_rmse": study.trials[0].value,
+            "best_rmse": study.best_value,
+            "trials": table_of(trials),
+        }
+
+    result = artifacts.part(
+        "hyperparameter_search",
+        code_version("cf_pipeline.recommender.hyperparameter_search"),
+        list(inputs.values()),
+        build,
+        config.model_dump(),
+    )
+    context.log.info(f"The study is in {result.directory}.")
+    context.log_event(
+        dg.AssetMaterialization("hyperparameter_search", metadata=shown_metadata(result))
+    )
+
+
+@dg.job
+def hyperparameter_search() -> None:
+    """Search better settings for the factor model, on rows carved from its training part."""
+    search_hyperparameters()

@@ -1,0 +1,158 @@
+"""A posterior's mean as one plain factor model, so that all that reads a model reads this one."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.special import ndtr
+
+from cf_pipeline.recommender import gibbs
+from cf_pipeline.recommender.draws import normal
+from cf_pipeline.recommender.factor_model import FactorModel
+from cf_pipeline.recommender.fits import Fit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cf_pipeline.recommender.features import SideFeatures
+    from cf_pipeline.recommender.minibatches import EncodedRatings
+    from cf_pipeline.recommender.posterior import Posterior
+    from cf_pipeline.recommender.settings import GibbsSettings
+
+OVERSAMPLING = 10
+SUBSPACE_STEPS = 3
+PREDICTIONS_AT_ONCE = 1 << 23
+RANDOM_PAIRS = 5_000
+
+
+def fit(
+    train: EncodedRatings,
+    side: SideFeatures,
+    settings: GibbsSettings,
+    validation: EncodedRatings | None = None,
+    log: Callable[[str], None] = lambda _: None,
+) -> Fit:
+    """Sample the posterior and distil it, on the device where the ratings are.
+
+    Raises:
+        FloatingPointError: the sampler diverged.
+        ValueError: `y_range` does not reach beyond the rating scale.
+    """
+    start = time.perf_counter()
+    sampled = gibbs.fit(train, side, settings, validation, log)
+    low, high = settings.y_range
+    model = distil(sampled.posterior, settings.n_factors, (low, high), settings.bias)
+    return Fit(
+        model,
+        [sweep._asdict() for sweep in sampled.trace],
+        time.perf_counter() - start,
+        sampled.posterior.thinned(settings.kept_samples),
+    )
+
+
+def distil(
+    posterior: Posterior, n_factors: int, y_range: tuple[float, float], bias: bool
+) -> FactorModel:
+    """Return the factor model of `n_factors` whose predictions come near the posterior's mean.
+
+    What the model passes through its sigmoid should be x_ui = logit of the posterior mean. The
+    mean's own best factors for items are kept, and users are regressed on them, so that a pass over
+    blocks of users is enough: the matrix (n_users, n_items) is never in memory.
+
+    Raises:
+        ValueError: `y_range` does not reach beyond the rating scale.
+    """
+    low, high = y_range
+    if not low < posterior.levels[0] <= posterior.levels[-1] < high:
+        raise ValueError(
+            f"y_range {y_range} must reach beyond the rating scale {posterior.levels.tolist()}, "
+            "whose ends a sigmoid never reaches: lower its low, raise its high."
+        )
+    users, items = _stacked(posterior)
+    basis = _item_factors(users, items, n_factors, centred=bias)
+    expected = _expectation(posterior)
+    size = max(1, PREDICTIONS_AT_ONCE // len(items))
+    blocks, column_sums = [], torch.zeros(len(items), device=items.device)
+    for block in users.split(size):
+        x = torch.logit((expected(block @ items.T) - low) / (high - low))
+        blocks.append(torch.cat([x @ basis, x.mean(dim=1, keepdim=True)], dim=1))
+        column_sums += x.sum(dim=0)
+    user_factors, user_bias = torch.cat(blocks).split([n_factors, 1], dim=1)
+    item_bias = column_sums / len(users) - user_bias.mean()
+    if bias:
+        user_factors = user_factors - item_bias @ basis
+    scale = (user_factors.norm(dim=0) / basis.norm(dim=0)).sqrt()
+    with torch.device("meta"):  # the tables are made below
+        model = FactorModel(len(users), len(items), n_factors, y_range, bias)
+    tables = {"user_factors": user_factors / scale, "item_factors": basis * scale}
+    if bias:
+        tables |= {"user_bias": user_bias, "item_bias": item_bias.unsqueeze(1)}
+    state = {f"{name}.weight": table.contiguous() for name, table in tables.items()}
+    model.load_state_dict(state, assign=True)
+    return model
+
+
+def _stacked(posterior: Posterior) -> tuple[Tensor, Tensor]:
+    """Return tables (n_users, any), (n_items, any) whose products are the mean over the samples."""
+
+    def columns(weights: Tensor) -> Tensor:
+        return weights[..., :-1].transpose(0, 1).flatten(1)
+
+    n_samples = len(posterior.mean)
+    of_user, of_item = posterior.user_weights, posterior.item_weights
+    user_bias = (of_user[..., -1].mean(dim=0) + posterior.mean.mean()).unsqueeze(1)
+    item_bias = of_item[..., -1].mean(dim=0).unsqueeze(1)
+    users = [columns(of_user) / n_samples, user_bias, torch.ones_like(user_bias)]
+    items = [columns(of_item), torch.ones_like(item_bias), item_bias]
+    return torch.cat(users, dim=1), torch.cat(items, dim=1)
+
+
+def _item_factors(users: Tensor, items: Tensor, n_factors: int, centred: bool) -> Tensor:
+    """Return the leading right singular vectors (n_items, n_factors) of users · itemsᵀ.
+
+    With `centred`, of that matrix less the means of its rows and columns. By subspace iteration
+    (Halko, Martinsson & Tropp 2011, algorithm 4.4), which needs no more than the two tables.
+    """
+    if centred:
+        users, items = users - users.mean(dim=0), items - items.mean(dim=0)
+    width = min(n_factors + OVERSAMPLING, *users.shape, len(items))
+    basis = normal(torch.Generator(items.device).manual_seed(0), len(items), width)
+    for _ in range(SUBSPACE_STEPS):
+        basis, _ = torch.linalg.qr(items @ (users.T @ (users @ (items.T @ basis))))
+    _, _, rotation = torch.linalg.svd(users @ (items.T @ basis), full_matrices=False)
+    leading: Tensor = rotation[:n_factors]
+    return basis @ leading.T
+
+
+def _expectation(posterior: Posterior) -> Callable[[Tensor], Tensor]:
+    """Return the function from a mean of the samples' centers to the rating expected there."""
+    levels = posterior.levels
+    if not posterior.ordinal:
+        return lambda center: center.clamp(levels[0], levels[-1])
+    edges = posterior.edges.mean(dim=0)
+    spread = math.sqrt(1 + _variance(posterior))
+
+    def expected(center: Tensor) -> Tensor:
+        # Summed over the edges, the probability to be above times the step there.
+        total = levels[0].expand_as(center)
+        for edge, step in zip(edges, levels.diff(), strict=True):
+            total = total + step * ndtr((center - edge) / spread)
+        return total
+
+    return expected
+
+
+def _variance(posterior: Posterior) -> float:
+    """Return the mean variance over the samples of a pair's center, from random pairs."""
+    generator = torch.Generator(posterior.mean.device).manual_seed(0)
+    users, items = (
+        torch.randint(
+            weights.shape[1], (RANDOM_PAIRS,), generator=generator, device=generator.device
+        )
+        for weights in (posterior.user_weights, posterior.item_weights)
+    )
+    return posterior.centers(users, items).var(dim=0, correction=0).mean().item()

@@ -1,0 +1,162 @@
+"""How ratings depend on what factors and biases say of them: normally, or ordinally.
+
+η is b_u + c_i + p_u·q_i. Either likelihood draws its own unknowns, given η, in each sweep.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor
+from torch.special import ndtri
+
+from cf_pipeline.recommender.draws import (
+    gamma,
+    normal,
+    normal_density,
+    normal_probability,
+    truncated_normal,
+)
+
+if TYPE_CHECKING:
+    from cf_pipeline.recommender.gibbs import Side
+    from cf_pipeline.recommender.minibatches import EncodedRatings
+    from cf_pipeline.recommender.rating_sums import Moments
+
+PRECISION_SHAPE = 5.0  # of a_u's prior Gamma(5, 5): how alike the users' precisions are
+STEP = 2.4  # over √dimension: of a random-walk proposal (Gelman, Roberts & Gilks 1996)
+
+
+class Likelihood(Protocol):
+    """Ratings, or latent ratings, are normal about `mean` + η, each user's with a `precision`.
+
+    `mean` is a scalar and `precision` (n_users,). `edges` (n_levels - 1,), on the same scale, part
+    the levels of the rating scale.
+    """
+
+    mean: Tensor
+    precision: Tensor
+    edges: Tensor
+
+    def before_sweep(self, users: Side, items: Side) -> None:
+        """Draw what the sweep goes on from."""
+
+    def after_sweep(self, users: Side, items: Side, moments: Moments) -> None:
+        """Draw what depends on the sweep; `moments` are those that the users were drawn from."""
+
+
+class GaussianLikelihood:
+    """Ratings have normal noise: r_ui ~ N(μ + η, 1 / (α a_u)), with α ~ Gamma(1, 1) and flat μ."""
+
+    def __init__(
+        self, train: EncodedRatings, n_users: int, levels: Tensor, generator: torch.Generator
+    ) -> None:
+        self.mean = train.ratings.mean()
+        self.precision = torch.ones(n_users, device=levels.device)
+        self.edges = (levels[1:] + levels[:-1]) / 2
+        self._alpha = torch.ones_like(self.mean)
+        self._generator = generator
+
+    def before_sweep(self, users: Side, items: Side) -> None:
+        """Nothing: ratings are what they are."""
+
+    def after_sweep(self, users: Side, items: Side, moments: Moments) -> None:
+        """Draw a_u, α and μ, each from its conjugate conditional (Gelman et al. 2013, 2.6)."""
+        counts = users.sums.counts
+        errors = users.sums.squared_errors(moments, users.weights, items.bias + self.mean)
+        relative = gamma(
+            self._generator,
+            PRECISION_SHAPE + counts / 2,
+            PRECISION_SHAPE + self._alpha * errors / 2,
+        )
+        self._alpha = gamma(
+            self._generator, 1 + counts.sum() / 2, 1 + (relative * errors).sum() / 2
+        )
+        self.precision = self._alpha * relative
+        # A row's last column regresses on 1, so it sums the residuals.
+        residuals = moments.linear[:, -1] - (moments.gram[:, -1] * users.weights).sum(1)
+        total = (self.precision * counts).sum()
+        self.mean = (
+            self.mean
+            + (self.precision * residuals).sum() / total
+            + normal(self._generator) * total.rsqrt()
+        )
+
+
+class OrdinalLikelihood:
+    """A rating is the level between whose edges a latent rating N(η, 1 / a_u) lies: ordinal probit.
+
+    Latent ratings as Albert & Chib (1993, section 4) draw them; the edges as Cowles (1996) does, at
+    once and with the latent ratings integrated out.
+    """
+
+    def __init__(
+        self, train: EncodedRatings, n_users: int, levels: Tensor, generator: torch.Generator
+    ) -> None:
+        self.mean = train.ratings.new_zeros(())
+        self.precision = torch.ones(n_users, device=levels.device)
+        self._level = torch.bucketize(train.ratings, levels)  # 0 … n_levels - 1
+        share = torch.bincount(self._level, minlength=len(levels)) / len(self._level)
+        # As if η had the variance of the noise: from far off, the scale takes long to settle.
+        self.edges = math.sqrt(2) * ndtri(share.cumsum(0)[:-1])
+        self._train = train
+        self._generator = generator
+
+    def before_sweep(self, users: Side, items: Side) -> None:
+        """Draw the edges, and with them the latent ratings."""
+        of_users, of_items = users.weights[self._train.users], items.weights[self._train.items]
+        eta = (of_users[:, :-1] * of_items[:, :-1]).sum(1) + of_users[:, -1] + of_items[:, -1]
+        root = self.precision[self._train.users].sqrt()
+        self._draw_edges(eta, root)
+        low, high = self._ends(self.edges, eta, root)
+        latent = eta + truncated_normal(self._generator, low, high) / root
+        users.sums.replace(latent)
+        items.sums.replace(latent)
+
+    def after_sweep(self, users: Side, items: Side, moments: Moments) -> None:
+        """Draw a_u from its conjugate conditional."""
+        errors = users.sums.squared_errors(moments, users.weights, items.bias)
+        self.precision = gamma(
+            self._generator, PRECISION_SHAPE + users.sums.counts / 2, PRECISION_SHAPE + errors / 2
+        )
+
+    def _draw_edges(self, eta: Tensor, root: Tensor) -> None:
+        """Draw by Metropolis' rule; the proposal is about as wide as the edges are uncertain."""
+        spread = torch.linalg.cholesky(torch.linalg.inv(self._information(eta, root)))
+        n_edges = len(self.edges)
+        proposal = self.edges + STEP / math.sqrt(n_edges) * spread @ normal(
+            self._generator, n_edges
+        )
+        proposed, present = (
+            normal_probability(*self._ends(edges, eta, root)).log().sum(dtype=torch.float64)
+            for edges in (proposal, self.edges)
+        )
+        uniform = torch.rand((), generator=self._generator, device=eta.device)
+        if (proposal.diff() > 0).all() and uniform.log() < proposed - present:
+            self.edges = proposal
+
+    def _ends(self, edges: Tensor, eta: Tensor, root: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the ends of each rating's level, (n_ratings,), about η in standard deviations."""
+        infinity = edges.new_tensor([math.inf])
+        ends = torch.cat([-infinity, edges, infinity])
+        return (ends[self._level] - eta) * root, (ends[self._level + 1] - eta) * root
+
+    def _information(self, eta: Tensor, root: Tensor) -> Tensor:
+        """Return the information about the edges, (n_edges, n_edges), from the ratings' scores.
+
+        A rating's score is its density at its level's ends over its probability: positive for the
+        upper end, negative for the lower. Beside the diagonal, only neighbours share ratings.
+        """
+        low, high = self._ends(self.edges, eta, root)
+        scale = root / normal_probability(low, high)
+        upper, lower = normal_density(high) * scale, normal_density(low) * scale
+        n_levels = len(self.edges) + 1
+
+        def sums(value: Tensor) -> Tensor:
+            return torch.bincount(self._level, value, minlength=n_levels)
+
+        diagonal = sums(upper.square())[:-1] + sums(lower.square())[1:]
+        beside = -sums(upper * lower)[1:-1]
+        return diagonal.diag() + beside.diag(1) + beside.diag(-1)

@@ -1,0 +1,290 @@
+"""Samples of a factor model's posterior: predictions with their uncertainty, and newcomers.
+
+Weights are [factors, bias], of a `width` of n_factors + 1. In each sample a rating of user u and
+item i is normal about mean + b_u + c_i + p_u·q_i, with the precision of the user's ratings. It is
+the rating itself, or with an ordinal likelihood a latent one between its level's two `edges`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.special import ndtr, ndtri
+
+from cf_pipeline.recommender.draws import normal, truncated_normal_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from cf_pipeline.recommender.minibatches import EncodedRatings
+
+TENSORS = "posterior.safetensors"
+KIND = "posterior.json"
+NUMBERS_AT_ONCE = 1 << 22  # of the weights that are gathered to predict a batch of pairs
+RIDGE = 1.0  # of a regression on side features: one pseudo-observation for each
+EM_STEPS = 20
+RATINGS_TO_CALIBRATE = 20_000
+BISECTIONS = 30
+
+
+class PosteriorFileError(ValueError):
+    """The files of a posterior are damaged, or do not belong together."""
+
+
+class Sample(NamedTuple):
+    """One sample: weights of users (n_users, width) and items (n_items, width), and the rest.
+
+    `mean` is a scalar, `user_precision` (n_users,), `edges` (n_levels - 1,).
+    """
+
+    user_weights: Tensor
+    item_weights: Tensor
+    mean: Tensor
+    user_precision: Tensor
+    edges: Tensor
+
+
+class Predicted(NamedTuple):
+    """The predictive distributions of n ratings, in stars.
+
+    `mean` (n,) and `std` (n,) are their moments, `probabilities` (n, n_levels) those of the levels.
+    """
+
+    mean: Tensor
+    std: Tensor
+    probabilities: Tensor
+
+    def interval(self, coverage: float) -> tuple[Tensor, Tensor]:
+        """Return the ends (n,) of the central intervals of the normals with these moments."""
+        reach = ndtri(self.std.new_tensor((1 + coverage) / 2)) * self.std
+        return self.mean - reach, self.mean + reach
+
+
+class Newcomers(NamedTuple):
+    """What is said of someone, or something, of whom no rating is known: w ~ N(Bᵀ[1, x], C).
+
+    x are side features. In each sample, B is `coefficients` (n_samples, 1 + n_features, width) and
+    C is `covariance` (n_samples, width, width).
+    """
+
+    coefficients: Tensor
+    covariance: Tensor
+
+    @classmethod
+    def like(cls, weights: Tensor, features: Tensor) -> Self:
+        """Regress `weights` (n_samples, n, width) on side `features` (n, n_features), by ridge."""
+        design = torch.cat([features.new_ones(len(features), 1), features], dim=1)
+        penalty = torch.full_like(design[0], RIDGE)
+        penalty[0] = 0
+        solution = torch.linalg.solve(design.T @ design + penalty.diag(), design.T)
+        coefficients, covariances = [], []
+        for sample in weights:  # the residuals of all at once would double the memory
+            coefficients.append(solution @ sample)
+            residuals = sample - design @ coefficients[-1]
+            covariances.append(residuals.T @ residuals / len(residuals))
+        return cls(torch.stack(coefficients), torch.stack(covariances))
+
+    def mean(self, features: Tensor) -> Tensor:
+        """Return the mean weights (n_samples, n, width) given `features` (n, n_features)."""
+        return self.coefficients[:, :1] + features @ self.coefficients[:, 1:]
+
+    def draw(self, features: Tensor) -> Tensor:
+        """Draw weights (n_samples, n, width) so that their mean over the samples stays exact."""
+        mean = self.mean(features)
+        noise = normal(torch.Generator(features.device).manual_seed(0), *mean.shape)
+        noise -= noise.mean(dim=0)
+        root: Tensor = torch.linalg.cholesky(self.covariance)
+        return mean + noise @ root.mT
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Samples, stacked: each tensor has a first dimension more than those of a `Sample`.
+
+    `levels` (n_levels,) is the rating scale, ascending. Row 0 of users and items is the unknown, in
+    each sample drawn anew from among the others.
+    """
+
+    user_weights: Tensor
+    item_weights: Tensor
+    mean: Tensor
+    user_precision: Tensor
+    edges: Tensor
+    levels: Tensor
+    ordinal: bool
+
+    @classmethod
+    def of(cls, samples: Sequence[Sample], levels: Tensor, ordinal: bool) -> Self:
+        """Return the posterior that has these samples, and an unknown user and item."""
+        stacked = Sample(*(torch.stack(parts) for parts in zip(*samples, strict=True)))
+        for weights in (stacked.user_weights, stacked.item_weights):
+            nothing = levels.new_empty(weights.shape[1], 0)
+            weights[:, :1] = Newcomers.like(weights[:, 1:], nothing[1:]).draw(nothing[:1])
+        return cls(*stacked, levels, ordinal)
+
+    def thinned(self, n_samples: int) -> Self:
+        """Return `n_samples` of the samples, evenly spaced, or all if there are no more."""
+        count = len(self.mean)
+        chosen = torch.linspace(0, count - 1, min(n_samples, count)).round().long()
+        return replace(self, **{name: getattr(self, name)[chosen] for name in Sample._fields})
+
+    def calibrated(self, train: EncodedRatings) -> Self:
+        """Return the posterior with edges at which every level is as likely as it is frequent.
+
+        With normal noise about a rating, the edges between levels are nobody's parameters, and half
+        way between them is not where people change from one to the next. Here the mean probability
+        of at most a level, over training ratings, is the share of those ratings.
+        """
+        step = math.ceil(len(train.ratings) / RATINGS_TO_CALIBRATE)
+        users, items, ratings = train.take(slice(None, None, step))
+        predicted = self.predict(users, items)
+        share = (ratings.unsqueeze(1) <= self.levels[:-1]).float().mean(dim=0)
+        low, high = self.levels[:-1] - 1, self.levels[1:] + 1
+        for _ in range(BISECTIONS):
+            edges = (low + high) / 2
+            below = (edges - predicted.mean.unsqueeze(1)) / predicted.std.unsqueeze(1)
+            too_low = ndtr(below).mean(dim=0) < share
+            low, high = torch.where(too_low, edges, low), torch.where(too_low, high, edges)
+        return replace(self, edges=edges.expand_as(self.edges).contiguous())
+
+    def predict(self, users: Tensor, items: Tensor) -> Predicted:
+        """Return the predictive distributions of the pairs of index tensors (n,), (n,)."""
+        n_samples, _, width = self.user_weights.shape
+        size = max(1, NUMBERS_AT_ONCE // (n_samples * width))
+        batches = zip(users.split(size), items.split(size), strict=True)
+        parts = [self._predict(user, item) for user, item in batches]
+        return Predicted(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+    def _predict(self, users: Tensor, items: Tensor) -> Predicted:
+        center = self.centers(users, items)
+        precision = self.user_precision[:, users]
+        below = (self.edges.unsqueeze(1) - center.unsqueeze(2)) * precision.sqrt().unsqueeze(2)
+        at_most = ndtr(below).mean(dim=0)
+        none = at_most.new_zeros(len(at_most), 1)
+        probabilities = torch.cat([none, at_most, none + 1], dim=1).diff(dim=1)
+        if self.ordinal:
+            mean = probabilities @ self.levels
+            variance = probabilities @ self.levels.square() - mean.square()
+        else:
+            mean = center.clamp(self.levels[0], self.levels[-1]).mean(dim=0)
+            variance = precision.reciprocal().mean(dim=0) + center.var(dim=0, correction=0)
+        return Predicted(mean, variance.sqrt(), probabilities)
+
+    def centers(self, users: Tensor, items: Tensor) -> Tensor:
+        """Return mean + b_u + c_i + p_u·q_i in every sample, (n_samples, n)."""
+        of_user, of_item = self.user_weights[:, users], self.item_weights[:, items]
+        biases = self.mean.unsqueeze(1) + of_user[..., -1] + of_item[..., -1]
+        return biases + (of_user[..., :-1] * of_item[..., :-1]).sum(-1)
+
+    def with_users(self, weights: Tensor) -> Self:
+        """Return the posterior with more users, the last: `weights` (n_samples, n, width).
+
+        Their ratings are as precise as everybody's are on average.
+        """
+        precision = self._mean_precision.unsqueeze(1).expand(-1, weights.shape[1])
+        return replace(
+            self,
+            user_weights=torch.cat([self.user_weights, weights], dim=1),
+            user_precision=torch.cat([self.user_precision, precision], dim=1),
+        )
+
+    def with_items(self, weights: Tensor) -> Self:
+        """Return the posterior with more items, the last: `weights` (n_samples, n, width)."""
+        return replace(self, item_weights=torch.cat([self.item_weights, weights], dim=1))
+
+    def fold_in(
+        self, items: Tensor, ratings: Tensor, newcomers: Newcomers, features: Tensor
+    ) -> Tensor:
+        """Return weights (n_samples, 1, width) of a new user, for `with_users`, without retraining.
+
+        `items` (n,) are the indices of what the user rated, `ratings` (n,) the stars; `features`
+        (1, n_features) are what else is known, from which `newcomers` tells the prior. In each
+        sample the weights are the mean of their conditional given the items' (Salakhutdinov & Mnih
+        2008, equations 12 and 13); EM finds the latent ratings of an ordinal likelihood.
+        """
+        of_item = self.item_weights[:, items]
+        table = torch.cat([of_item[..., :-1], torch.ones_like(of_item[..., -1:])], dim=2)
+        offset = of_item[..., -1] + self.mean.unsqueeze(1)
+        noise = self._mean_precision[:, None, None]
+        prior_precision = torch.linalg.inv(newcomers.covariance)
+        root = torch.linalg.cholesky(prior_precision + noise * table.mT @ table)
+        weights = newcomers.mean(features).mT
+        constant = prior_precision @ weights
+        target = ratings.expand_as(offset)
+        for _ in range(EM_STEPS if self.ordinal else 1):
+            if self.ordinal:
+                center = offset + (table @ weights).squeeze(2)
+                low, high = self._ends(ratings)
+                target = center + truncated_normal_mean(low - center, high - center)
+            linear = constant + noise * table.mT @ (target - offset).unsqueeze(2)
+            weights = torch.cholesky_solve(linear, root)
+        return weights.mT
+
+    def save(self, directory: Path) -> None:
+        """Write `posterior.safetensors` and `posterior.json` into `directory`."""
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        save_file(
+            {name: value.contiguous() for name, value in tensors.items()}, directory / TENSORS
+        )
+        (directory / KIND).write_text(json.dumps({"ordinal": self.ordinal}), encoding="utf-8")
+
+    @classmethod
+    def load(cls, directory: Path, device: str | torch.device = "cpu") -> Self:
+        """Return the posterior that `save` wrote into `directory`.
+
+        Raises:
+            PosteriorFileError: a file is missing or damaged, or the tensors do not fit together.
+        """
+        try:
+            kind = json.loads((directory / KIND).read_bytes())
+            tensors = load_file(directory / TENSORS, device=str(device))
+            posterior = cls(**tensors, ordinal=bool(kind["ordinal"]))
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise PosteriorFileError(
+                f"The posterior in {directory} cannot be read: {error!r}. Materialize factor_model "
+                "again."
+            ) from error
+        posterior._check(directory)
+        return posterior
+
+    def _check(self, directory: Path) -> None:
+        n_samples, n_users, width = self.user_weights.shape
+        n_levels = len(self.levels)
+        expected = {
+            "user_weights": (n_samples, n_users, width),
+            "item_weights": (n_samples, self.item_weights.shape[1], width),
+            "mean": (n_samples,),
+            "user_precision": (n_samples, n_users),
+            "edges": (n_samples, n_levels - 1),
+            "levels": (n_levels,),
+        }
+        for name, shape in expected.items():
+            tensor = getattr(self, name)
+            if (
+                tensor.shape != shape
+                or tensor.dtype != torch.float32
+                or not tensor.isfinite().all()
+            ):
+                raise PosteriorFileError(
+                    f"{name} of the posterior in {directory} should be finite float32 {shape}, but "
+                    f"is {tensor.dtype} {tuple(tensor.shape)}. Materialize factor_model again."
+                )
+
+    @property
+    def _mean_precision(self) -> Tensor:
+        return self.user_precision[:, 1:].mean(dim=1)
+
+    def _ends(self, ratings: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the ends (n_samples, n) of the levels of `ratings` (n,)."""
+        infinite = torch.full_like(self.edges[:, :1], torch.inf)
+        ends = torch.cat([-infinite, self.edges, infinite], dim=1)
+        level = torch.bucketize(ratings, self.levels)
+        return ends[:, level], ends[:, level + 1]
