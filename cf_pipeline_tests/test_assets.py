@@ -25,11 +25,17 @@ PROMISED = {
         *("strategy", "train_rows", "test_rows", "cold_users_in_test", "cold_movies_in_test"),
     },
     "vocabularies": {"users", "movies"},
-    "factor_model": {"method", "device", "n_factors", "train_seconds", "learning_curve"},
+    "factor_model": {
+        *("method", "device", "n_factors", "train_seconds", "learning_curve", "sampler_trace"),
+    },
     "evaluation_metrics": {
         *("rmse", "mae", "baselines", "predicted_against_actual", "error_histogram"),
         *("residual_by_user_activity", "learning_curve", "rmse_by_training_ratings"),
+        *("coverage_of_80_percent", "coverage_of_90_percent", "coverage_of_95_percent"),
+        *("negative_log_likelihood", "calibration", "calibration_error", "rmse_by_uncertainty"),
+        *("posterior_rmse", "cold_pairs", "cold_pairs_by_side_features"),
     },
+    "cross_validation": {"leaderboard", "rmse_of_folds", "leaderboard_plot", "best_rmse"},
 }
 
 
@@ -48,7 +54,24 @@ def test_the_default_run_is_fold_u1_as_published_and_beats_the_issue_s_bar(finis
     metrics = finished.metadata("evaluation_metrics")
     assert isinstance(metrics["rmse"], float)
     assert isinstance(metrics["mae"], float)
+    assert metrics["rmse"] <= 0.8815
+    assert 0.89 <= metrics["coverage_of_90_percent"] <= 0.91
+    assert metrics["calibration_error"] <= 0.015
+    cold = metrics["cold_pairs"].records[1].data
+    by_features = metrics["cold_pairs_by_side_features"].records[1].data
+    assert cold["count"] == by_features["count"] == 36
+
+
+def test_gradient_descent_is_a_matter_of_config(project):
+    """Its default recipe, the one with the feature prior, and no posterior to judge."""
+    config = {"factor_model": {"method": "gradient_descent"}}
+    assert project.cache("factor_model*", config) == {
+        "factor_model": "miss",
+        "evaluation_metrics": "miss",
+    }
+    metrics = project.metadata("evaluation_metrics")
     assert metrics["rmse"] <= 0.892
+    assert "posterior_rmse" not in metrics
 
 
 def test_the_metrics_are_those_of_the_model_that_is_kept(finished):

@@ -20,7 +20,9 @@ ASSETS = {
     "vocabularies",
     "factor_model",
     "evaluation_metrics",
+    "cross_validation",
 }
+FAST = {"method": "gradient_descent", "epochs": 1}
 
 
 def outcome(misses: set[str]) -> dict[str, str]:
@@ -80,7 +82,7 @@ def test_config_changes_what_depends_on_it_and_changed_back_hits(project):
     versions = project.data_versions()
     after_model = {"factor_model", "evaluation_metrics"}
     after_split = after_model | {"train_test_split", "vocabularies"}
-    model = {"factor_model": {"n_factors": 7}}
+    model = {"factor_model": {"n_factors": 7, **FAST}}
     assert project.cache(config=model) == outcome(after_model)
     assert project.cache(config={"train_test_split": {"fold": "u2"}}) == outcome(after_split)
     assert project.cache() == outcome(set())
@@ -98,10 +100,10 @@ def test_an_edited_comment_invalidates_nothing_and_edited_code_what_it_makes(pro
     edited(project, "recommender/gradient_descent.py", "import torch", "# A remark.\nimport torch")
     assert project.cache() == outcome(set())
     edited(project, "recommender/metrics.py", "def rmse", "_UNUSED = 1\n\n\ndef rmse")
-    assert project.cache() == outcome({"evaluation_metrics"})
-    edited(project, "recommender/gradient_descent.py", "def fit", "_UNUSED = 1\n\n\ndef fit")
+    assert project.cache() == outcome({"evaluation_metrics", "cross_validation"})
+    edited(project, "recommender/gibbs.py", "class Side", "_UNUSED = 1\n\n\nclass Side")
     # The model comes out the same, so what reads it hits.
-    assert project.cache() == outcome({"factor_model"})
+    assert project.cache() == outcome({"factor_model", "cross_validation"})
 
 
 def test_history_lost_and_artifacts_kept_hits(project):
@@ -120,7 +122,7 @@ def test_artifacts_lost_and_history_kept_rebuilds(project):
 
 def test_a_single_asset_uses_the_latest_upstream_results(project):
     assert project.cache("evaluation_metrics") == {"evaluation_metrics": "hit"}
-    config = {"factor_model": {"n_factors": 3, "epochs": 1}}
+    config = {"factor_model": {"n_factors": 3, **FAST}}
     assert project.cache("factor_model", config) == {"factor_model": "miss"}
     assert project.cache("evaluation_metrics") == {"evaluation_metrics": "miss"}
     assert project.metadata("factor_model")["n_factors"] == 3
@@ -147,9 +149,7 @@ def test_two_runs_at_once_with_the_same_config_do_the_work_once(project):
 
 def test_two_runs_at_once_with_different_configs_are_both_right(project):
     folds = ("u3", "u4")
-    configs = [
-        {"train_test_split": {"fold": fold}, "factor_model": {"epochs": 1}} for fold in folds
-    ]
+    configs = [{"train_test_split": {"fold": fold}, "factor_model": FAST} for fold in folds]
     processes = [project.start(config=config) for config in configs]
     outputs = [process.communicate(timeout=240)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs

@@ -70,6 +70,13 @@ def test_only_the_meaning_of_what_makes_the_result_counts(version):
         "comment": {"recommender/y": USED + "# A remark.\n"},
         "docstring": {"recommender/y": USED.replace("Return two.", "Return 2.")},
         "formatting": {"recommender/y": USED.replace("return 2", "return (2)")},
+        "an import for type checkers": {
+            "recommender/y": USED.replace(
+                "\n\ndef compute",
+                "\n\nif TYPE_CHECKING:\n    from cf_pipeline.recommender import unused\n\n"
+                "\ndef compute",
+            )
+        },
         "another module": {"recommender/unused": "B = 2"},
         "the store": {"artifacts": "C = 2"},
     }

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from cf_pipeline_tests.project import REPOSITORY, Config, Project
-from cf_pipeline_tests.test_caching import ASSETS, outcome
+from cf_pipeline_tests.test_caching import ASSETS, FAST, outcome
 from cf_pipeline_tests.webserver import webserver
 
 OVERRIDE = {
-    "factor_model": {"n_factors": 5, "epochs": 1},
+    "factor_model": {"method": "gradient_descent", "n_factors": 5, "epochs": 1},
     "train_test_split": {"strategy": "random", "seed": 11, "test_fraction": 0.25},
 }
 CHANGED = {"train_test_split", "vocabularies", "factor_model", "evaluation_metrics"}
@@ -84,7 +84,7 @@ def test_the_ui_launches_on_the_same_history_takes_config_and_shows_it_fresh(pro
         assert server.stale_statuses() == dict.fromkeys(ASSETS, "FRESH")
         # Another model alone: what is made from it is stale until it follows.
         launched = server.launch(
-            project.run_config({"factor_model": {"n_factors": 4}}), ["factor_model"]
+            project.run_config({"factor_model": {"n_factors": 4, **FAST}}), ["factor_model"]
         )
         assert server.finish(launched["run"]["runId"]) == "SUCCESS"
         assert server.stale_statuses()["evaluation_metrics"] == "STALE"

@@ -36,7 +36,8 @@ def evaluation_metrics(
     """Errors of the model on the test part, beside those of simple baselines, in stars.
 
     Of a model that has samples of its posterior (method `gibbs`), also whether its uncertainty can
-    be trusted, and what its side features say of users and movies without a training rating.
+    be trusted, and what its side features say of users and movies without a training rating. The
+    pictures open behind "[Show Markdown]".
     """
 
     def build(directory: Path) -> Metadata:
@@ -65,7 +66,7 @@ def evaluation_metrics(
         (directory / "evaluation_metrics.json").write_text(text, encoding="utf-8")
 
         actual = test["rating"].to_numpy()
-        errors = predicted - actual
+        errors, model_errors = predicted - actual, metrics.errors_of(actual, predicted)
         activity = metrics.training_ratings(train, test, "user")
         progress = json.loads(factor_model.path("learning_curve.json").read_bytes())
         baselines = {name: of.rmse for name, of in report.baselines.items() if of.rmse is not None}
@@ -80,7 +81,8 @@ def evaluation_metrics(
             "rmse": report.rmse,
             "mae": report.mae,
             "test_rows": report.n_test,
-            "baselines": _table("baseline", report.baselines),
+            **{name: picture(png, name.replace("_", " ")) for name, png in pictures.items()},
+            "baselines": _table("method", {"factor_model": model_errors, **report.baselines}),
             "cold_pairs": _table("pairs", {"warm": report.warm, "cold": report.cold}),
             "rmse_by_training_ratings": _table(
                 "ratings_of_the_user", report.by_user_training_ratings
@@ -88,7 +90,6 @@ def evaluation_metrics(
             "rmse_by_movie_training_ratings": _table(
                 "ratings_of_the_movie", report.by_movie_training_ratings
             ),
-            **{name: picture(png, name.replace("_", " ")) for name, png in pictures.items()},
             **uncertainty,
         }
 
@@ -135,4 +136,4 @@ def judge_posterior(
 
 
 def _table(of: str, errors: Mapping[str, "Errors"]) -> dg.TableMetadataValue:
-    return table_of([{of: name, **asdict(error)} for name, error in errors.items()])
+    return table_of([{of: name, **asdict(error)} for name, error in errors.items() if error.count])

@@ -1,0 +1,96 @@
+"""The leaderboard: what it says, and how little of it is judged again."""
+
+import json
+import os
+import signal
+import time
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from cf_pipeline_tests.project import Project
+from cf_pipeline_tests.test_caching import edited
+
+METHODS = {"cross_validation": {"gibbs": False, "gradient_descent": True}}
+BASELINES = {"global_mean", "user_mean", "movie_mean", "regularised_bias"}
+
+
+def written(project: Project) -> Any:
+    path = project.artifacts / "cross_validation" / "latest" / "cross_validation.json"
+    return json.loads(path.read_text())
+
+
+def kept_scores(project: Project) -> dict[str, int]:
+    """Each score that is kept, by its directory, and when it was written."""
+    return {
+        path.parent.name: path.stat().st_mtime_ns
+        for path in (project.artifacts / "cross_validation_scores").glob("*/score.json")
+    }
+
+
+@pytest.fixture(scope="module")
+def competed(tmp_path_factory: pytest.TempPathFactory, finished: Project) -> Project:
+    """A project in which gradient descent has competed with the baselines; only to be copied."""
+    project = finished.copy(tmp_path_factory.mktemp("competed") / "project")
+    assert project.cache("cross_validation", METHODS) == {"cross_validation": "miss"}
+    return project
+
+
+def test_the_leaderboard_is_the_mean_of_the_folds_best_first(competed):
+    result = written(competed)
+    assert set(result["scores"]) == {"gradient_descent", *BASELINES}
+    board = pd.DataFrame(result["leaderboard"]).set_index("method")
+    assert board["rmse"].is_monotonic_increasing
+    for method, scores in result["scores"].items():
+        of_folds = pd.DataFrame(scores).T
+        assert list(of_folds.index) == ["u1", "u2", "u3", "u4", "u5"]
+        for figure in ("rmse", "mae", "seconds"):
+            assert board.loc[method, figure] == pytest.approx(of_folds[figure].mean())
+            assert board.loc[method, f"{figure}_sd"] == pytest.approx(of_folds[figure].std())
+    assert board.index[0] == "gradient_descent"
+    assert board["rmse"]["gradient_descent"] <= 0.886
+    metadata = competed.metadata("cross_validation")
+    assert metadata["best_method"] == "gradient_descent"
+    assert [record.data["method"] for record in metadata["leaderboard"].records] == list(
+        board.index
+    )
+
+
+def test_an_edited_method_has_only_its_own_folds_judged_again(competed, tmp_path):
+    project = competed.copy(tmp_path / "project")
+    before = kept_scores(project)
+    edited(project, "recommender/gradient_descent.py", "LOSSES =", "_UNUSED = 1\nLOSSES =")
+    assert project.cache("cross_validation", METHODS) == {"cross_validation": "miss"}
+    after = kept_scores(project)
+    assert {key: after[key] for key in before} == before
+    assert len(after) == len(before) + 5
+
+
+def test_a_killed_run_goes_on_from_the_scores_it_had(competed, tmp_path):
+    project = competed.copy(tmp_path / "project")
+    slower = {"cross_validation": METHODS["cross_validation"] | {"gradient_descent_plain": True}}
+    before = kept_scores(project)
+    process = project.start("cross_validation", slower)
+    while len(kept_scores(project)) < len(before) + 2:
+        time.sleep(0.02)
+        assert process.poll() is None, "it ended before it could be killed"
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    killed = kept_scores(project)
+    assert project.cache("cross_validation", slower) == {"cross_validation": "miss"}
+    after = kept_scores(project)
+    assert {key: after[key] for key in killed} == killed
+    assert len(after) == len(before) + 5
+    assert "gradient_descent_plain" in written(project)["scores"]
+
+
+def test_random_folds_part_other_ratings(competed, tmp_path):
+    project = competed.copy(tmp_path / "project")
+    config = {"gibbs": False, "gradient_descent": False, "folds": "random", "n_folds": 3}
+    assert project.cache("cross_validation", {"cross_validation": config}) == {
+        "cross_validation": "miss"
+    }
+    scores = written(project)["scores"]["regularised_bias"]
+    assert list(scores) == ["random1", "random2", "random3"]
+    assert all(0.92 < score["rmse"] < 0.97 for score in scores.values())
