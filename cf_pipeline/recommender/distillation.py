@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from torch.special import ndtr
 
 from cf_pipeline.recommender import gibbs
@@ -27,6 +28,7 @@ OVERSAMPLING = 10
 SUBSPACE_STEPS = 3
 PREDICTIONS_AT_ONCE = 1 << 23
 RANDOM_PAIRS = 5_000
+RELATIVE_ZERO = 1e-5  # a singular value beside the largest, in float32
 
 
 def fit(
@@ -85,7 +87,8 @@ def distil(
     item_bias = column_sums / len(users) - user_bias.mean()
     if bias:
         user_factors = user_factors - item_bias @ basis
-    scale = (user_factors.norm(dim=0) / basis.norm(dim=0)).sqrt()
+    # Each factor as long for users as for items; one beyond the mean's rank is zero for both.
+    scale = (user_factors.norm(dim=0) / basis.norm(dim=0)).sqrt().nan_to_num(1.0)
     with torch.device("meta"):  # the tables are made below
         model = FactorModel(len(users), len(items), n_factors, y_range, bias)
     tables = {"user_factors": user_factors / scale, "item_factors": basis * scale}
@@ -114,8 +117,9 @@ def _stacked(posterior: Posterior) -> tuple[Tensor, Tensor]:
 def _item_factors(users: Tensor, items: Tensor, n_factors: int, centred: bool) -> Tensor:
     """Return the leading right singular vectors (n_items, n_factors) of users · itemsᵀ.
 
-    With `centred`, of that matrix less the means of its rows and columns. By subspace iteration
-    (Halko, Martinsson & Tropp 2011, algorithm 4.4), which needs no more than the two tables.
+    With `centred`, of that matrix less the means of its rows and columns. Vectors beyond its rank
+    are zero. By subspace iteration (Halko, Martinsson & Tropp 2011, algorithm 4.4), which needs no
+    more than the two tables.
     """
     if centred:
         users, items = users - users.mean(dim=0), items - items.mean(dim=0)
@@ -123,9 +127,10 @@ def _item_factors(users: Tensor, items: Tensor, n_factors: int, centred: bool) -
     basis = normal(torch.Generator(items.device).manual_seed(0), len(items), width)
     for _ in range(SUBSPACE_STEPS):
         basis, _ = torch.linalg.qr(items @ (users.T @ (users @ (items.T @ basis))))
-    _, _, rotation = torch.linalg.svd(users @ (items.T @ basis), full_matrices=False)
-    leading: Tensor = rotation[:n_factors]
-    return basis @ leading.T
+    _, singular, rotation = torch.linalg.svd(users @ (items.T @ basis), full_matrices=False)
+    rank = int((singular[:n_factors] > RELATIVE_ZERO * singular[0]).sum())
+    leading: Tensor = basis @ rotation[:rank].T
+    return pad(leading, (0, n_factors - rank))
 
 
 def _expectation(posterior: Posterior) -> Callable[[Tensor], Tensor]:

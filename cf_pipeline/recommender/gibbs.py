@@ -41,8 +41,8 @@ class Sweep(NamedTuple):
 
     `validation_rmse`, in stars, is that of the mean of the samples so far; None during the burn-in
     and without a validation part. `noise_std` is the mean standard deviation of a rating about what
-    is said of it (1 with the ordinal likelihood, whose unit it is); `user_std` and `item_std` are
-    those of a factor or bias about what the features say of it.
+    is said of it, in stars (with the ordinal likelihood about 1, without unit); `user_std` and
+    `item_std` are those of a factor or bias about what the features say of it.
     """
 
     sweep: int
@@ -72,6 +72,7 @@ def fit(
 
     Raises:
         FloatingPointError: the sampler diverged.
+        ValueError: the burn-in leaves no sweep.
     """
     sampler = Sampler(train, side, settings)
     kept, seen = _kept_sweeps(settings), _Seen(validation)
@@ -242,5 +243,10 @@ class _Seen:
 def _kept_sweeps(settings: GibbsSettings) -> frozenset[int]:
     """Return which of the sweeps after the burn-in are kept, evenly spaced, the last among them."""
     after = settings.sweeps - settings.burn_in
+    if after < 1:
+        raise ValueError(
+            f"burn_in is {settings.burn_in} of {settings.sweeps} sweeps, which leaves no sample: "
+            "lower it, or raise sweeps."
+        )
     count = min(settings.samples, after)
     return frozenset(settings.sweeps - after * place // count for place in range(count))

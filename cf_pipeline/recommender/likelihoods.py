@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cf_pipeline.recommender.rating_sums import Moments
 
 PRECISION_SHAPE = 5.0  # of a_u's prior Gamma(5, 5): how alike the users' precisions are
+SWEEPS_TO_ADAPT = 10  # in which the edges' proposal follows their uncertainty
 STEP = 2.4  # over √dimension: of a random-walk proposal (Gelman, Roberts & Gilks 1996)
 
 
@@ -103,6 +104,8 @@ class OrdinalLikelihood:
         self.edges = math.sqrt(2) * ndtri(share.cumsum(0)[:-1])
         self._train = train
         self._generator = generator
+        self._sweeps_to_adapt = SWEEPS_TO_ADAPT
+        self._spread: Tensor
 
     def before_sweep(self, users: Side, items: Side) -> None:
         """Draw the edges, and with them the latent ratings."""
@@ -124,11 +127,12 @@ class OrdinalLikelihood:
 
     def _draw_edges(self, eta: Tensor, root: Tensor) -> None:
         """Draw by Metropolis' rule; the proposal is about as wide as the edges are uncertain."""
-        spread = torch.linalg.cholesky(torch.linalg.inv(self._information(eta, root)))
+        if self._sweeps_to_adapt:  # were it to follow them for ever, the rule would have to know
+            self._sweeps_to_adapt -= 1
+            self._spread = torch.linalg.cholesky(torch.linalg.inv(self._information(eta, root)))
         n_edges = len(self.edges)
-        proposal = self.edges + STEP / math.sqrt(n_edges) * spread @ normal(
-            self._generator, n_edges
-        )
+        step = STEP / math.sqrt(n_edges) * self._spread @ normal(self._generator, n_edges)
+        proposal = self.edges + step
         proposed, present = (
             normal_probability(*self._ends(edges, eta, root)).log().sum(dtype=torch.float64)
             for edges in (proposal, self.edges)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import torch
@@ -22,7 +23,6 @@ from cf_pipeline.recommender.draws import normal, truncated_normal_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from cf_pipeline.recommender.minibatches import EncodedRatings
 
@@ -30,6 +30,7 @@ TENSORS = "posterior.safetensors"
 KIND = "posterior.json"
 NUMBERS_AT_ONCE = 1 << 22  # of the weights that are gathered to predict a batch of pairs
 RIDGE = 1.0  # of a regression on side features: one pseudo-observation for each
+LEAST_SCATTER = 1e-3  # the sum of squared residuals that a weight has at least
 EM_STEPS = 20
 RATINGS_TO_CALIBRATE = 20_000
 BISECTIONS = 30
@@ -85,11 +86,14 @@ class Newcomers(NamedTuple):
         penalty = torch.full_like(design[0], RIDGE)
         penalty[0] = 0
         solution = torch.linalg.solve(design.T @ design + penalty.diag(), design.T)
+        # Fewer rows than weights would leave a covariance without an inverse.
+        floor = LEAST_SCATTER * torch.eye(weights.shape[2], device=weights.device)
         coefficients, covariances = [], []
         for sample in weights:  # the residuals of all at once would double the memory
             coefficients.append(solution @ sample)
             residuals = sample - design @ coefficients[-1]
-            covariances.append(residuals.T @ residuals / len(residuals))
+            scatter = residuals.T @ residuals + floor
+            covariances.append(scatter / len(residuals))
         return cls(torch.stack(coefficients), torch.stack(covariances))
 
     def mean(self, features: Tensor) -> Tensor:
@@ -100,9 +104,9 @@ class Newcomers(NamedTuple):
         """Draw weights (n_samples, n, width) so that their mean over the samples stays exact."""
         mean = self.mean(features)
         noise = normal(torch.Generator(features.device).manual_seed(0), *mean.shape)
-        noise -= noise.mean(dim=0)
         root: Tensor = torch.linalg.cholesky(self.covariance)
-        return mean + noise @ root.mT
+        deviation = noise @ root.mT
+        return mean + deviation - deviation.mean(dim=0)
 
 
 @dataclass(frozen=True)
@@ -131,9 +135,9 @@ class Posterior:
         return cls(*stacked, levels, ordinal)
 
     def thinned(self, n_samples: int) -> Self:
-        """Return `n_samples` of the samples, evenly spaced, or all if there are no more."""
+        """Return `n_samples` of the samples, evenly spaced to the last, or all if no more."""
         count = len(self.mean)
-        chosen = torch.linspace(0, count - 1, min(n_samples, count)).round().long()
+        chosen = torch.linspace(count - 1, 0, min(n_samples, count)).round().long().flip(0)
         return replace(self, **{name: getattr(self, name)[chosen] for name in Sample._fields})
 
     def calibrated(self, train: EncodedRatings) -> Self:
@@ -214,6 +218,7 @@ class Posterior:
         table = torch.cat([of_item[..., :-1], torch.ones_like(of_item[..., -1:])], dim=2)
         offset = of_item[..., -1] + self.mean.unsqueeze(1)
         noise = self._mean_precision[:, None, None]
+        scale = noise.squeeze(2).sqrt()
         prior_precision = torch.linalg.inv(newcomers.covariance)
         root = torch.linalg.cholesky(prior_precision + noise * table.mT @ table)
         weights = newcomers.mean(features).mT
@@ -222,8 +227,8 @@ class Posterior:
         for _ in range(EM_STEPS if self.ordinal else 1):
             if self.ordinal:
                 center = offset + (table @ weights).squeeze(2)
-                low, high = self._ends(ratings)
-                target = center + truncated_normal_mean(low - center, high - center)
+                low, high = ((end - center) * scale for end in self._ends(ratings))
+                target = center + truncated_normal_mean(low, high) / scale
             linear = constant + noise * table.mT @ (target - offset).unsqueeze(2)
             weights = torch.cholesky_solve(linear, root)
         return weights.mT
@@ -237,30 +242,32 @@ class Posterior:
         (directory / KIND).write_text(json.dumps({"ordinal": self.ordinal}), encoding="utf-8")
 
     @classmethod
-    def load(cls, directory: Path, device: str | torch.device = "cpu") -> Self:
+    def load(cls, directory: str | Path, device: str | torch.device = "cpu") -> Self:
         """Return the posterior that `save` wrote into `directory`.
 
         Raises:
             PosteriorFileError: a file is missing or damaged, or the tensors do not fit together.
         """
+        folder = Path(directory)
         try:
-            kind = json.loads((directory / KIND).read_bytes())
-            tensors = load_file(directory / TENSORS, device=str(device))
+            kind = json.loads((folder / KIND).read_bytes())
+            tensors = load_file(folder / TENSORS, device=str(device))
             posterior = cls(**tensors, ordinal=bool(kind["ordinal"]))
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise PosteriorFileError(
                 f"The posterior in {directory} cannot be read: {error!r}. Materialize factor_model "
                 "again."
             ) from error
-        posterior._check(directory)
+        posterior._check(folder)
         return posterior
 
     def _check(self, directory: Path) -> None:
-        n_samples, n_users, width = self.user_weights.shape
-        n_levels = len(self.levels)
+        none = (0, 0, 0)  # for dimensions that a tensor of another shape lacks
+        n_samples, n_users, width = (*self.user_weights.shape, *none)[:3]
+        n_items, n_levels = (*self.item_weights.shape, *none)[1], self.levels.numel()
         expected = {
             "user_weights": (n_samples, n_users, width),
-            "item_weights": (n_samples, self.item_weights.shape[1], width),
+            "item_weights": (n_samples, n_items, width),
             "mean": (n_samples,),
             "user_precision": (n_samples, n_users),
             "edges": (n_samples, n_levels - 1),

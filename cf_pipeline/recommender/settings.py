@@ -46,7 +46,9 @@ class GibbsSettings(ModelSettings):
     )
     sampled_factors: int = Field(16, gt=0, description="Factors that are sampled.")
     sweeps: int = Field(150, gt=1, description="Draws of every unknown.")
-    burn_in: int = Field(25, ge=0, description="First sweeps, which are not samples yet.")
+    burn_in: int = Field(
+        25, ge=0, description="First sweeps, which are not samples yet; fewer than all."
+    )
     samples: int = Field(
         125, gt=0, description="Samples that are averaged: sweeps after the burn-in, evenly spaced."
     )

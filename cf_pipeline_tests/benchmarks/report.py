@@ -9,15 +9,18 @@ Row = Mapping[str, str | float | Sequence[float]]
 
 @dataclass(frozen=True)
 class Target:
-    """A figure that holds while it is `limit` or less."""
+    """A figure that holds from `least` to `limit`, of which either may be left out."""
 
     name: str
     value: float
-    limit: float
+    limit: float | None = None
+    least: float | None = None
     holds: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "holds", self.value <= self.limit)
+        low_enough = self.limit is None or self.value <= self.limit
+        high_enough = self.least is None or self.value >= self.least
+        object.__setattr__(self, "holds", low_enough and high_enough)
 
 
 def print_report(benchmark: str, rows: Sequence[Row], targets: Sequence[Target]) -> None:

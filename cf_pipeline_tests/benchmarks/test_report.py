@@ -13,13 +13,15 @@ ROWS: list[Row] = [
 
 
 def test_the_last_line_is_all_of_it_as_json(capsys):
-    print_report("accuracy", ROWS, [Target("low enough", 0.5, 0.5), Target("too high", 0.6, 0.5)])
+    held, missed = Target("low enough", 0.5, 0.5), Target("too high", 0.6, 0.5)
+    print_report("accuracy", ROWS, [held, missed, Target("too low", 0.4, 0.6, least=0.5)])
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {
         "benchmark": "accuracy",
         "rows": ROWS,
         "targets": [
-            {"name": "low enough", "value": 0.5, "limit": 0.5, "holds": True},
-            {"name": "too high", "value": 0.6, "limit": 0.5, "holds": False},
+            {"name": "low enough", "value": 0.5, "limit": 0.5, "least": None, "holds": True},
+            {"name": "too high", "value": 0.6, "limit": 0.5, "least": None, "holds": False},
+            {"name": "too low", "value": 0.4, "limit": 0.6, "least": 0.5, "holds": False},
         ],
     }
 

@@ -1,12 +1,16 @@
-"""The real tables, and copies of them in both layouts MovieLens 100k comes in."""
+"""The real tables, copies of them in both layouts MovieLens 100k comes in, and fits to them."""
 
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from cf_pipeline.recommender import gibbs
 from cf_pipeline.recommender.movielens import read_movies, read_ratings, read_users
+from cf_pipeline.recommender.settings import GibbsSettings
+from cf_pipeline.recommender.splits import official_fold
 from cf_pipeline_tests.recommender.layouts import Tables, with_release_dates, write_wheel, write_zip
+from cf_pipeline_tests.recommender.simulation import Fold, Simulated, simulate
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +37,25 @@ def official_zip(tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def wheel(tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The real tables, in a wheel of the layout of recbole's."""
     return write_wheel(tables, tmp_path_factory.mktemp("index") / "recbole-1.2.1-py3-none-any.whl")
+
+
+@pytest.fixture(scope="session")
+def u1(ratings: pd.DataFrame, tables: Tables) -> Fold:
+    """The official fold u1 of the real ratings; not to be changed."""
+    return Fold.of(ratings, official_fold(ratings, "u1"), tables)
+
+
+@pytest.fixture(scope="session")
+def sampled(u1: Fold) -> gibbs.Sampled:
+    """The posterior of the default fit to u1's training part."""
+    return gibbs.fit(u1.train, u1.side, GibbsSettings())
+
+
+@pytest.fixture(scope="session", params=["gaussian", "ordinal"])
+def simulated(request: pytest.FixtureRequest) -> tuple[Simulated, gibbs.Sampled]:
+    """Ratings drawn from the model with either likelihood, and the fit to their training part."""
+    truth = simulate(ordinal=request.param == "ordinal")
+    settings = GibbsSettings(
+        likelihood=request.param, sampled_factors=3, feature_rank=8, sweeps=160, burn_in=40
+    )
+    return truth, gibbs.fit(truth.fold.train, truth.fold.side, settings)

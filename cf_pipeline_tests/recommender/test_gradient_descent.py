@@ -1,8 +1,5 @@
 """Fits by gradient descent: what they reach on real ratings, and what a fit must never do."""
 
-from dataclasses import astuple, replace
-from typing import NamedTuple
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,13 +9,12 @@ from torch import nn
 from cf_pipeline.recommender import metrics
 from cf_pipeline.recommender.factor_model import FactorModel
 from cf_pipeline.recommender.features import SideFeatures
-from cf_pipeline.recommender.gradient_descent import Fit, fit, resolve_device
+from cf_pipeline.recommender.fits import Fit
+from cf_pipeline.recommender.gradient_descent import fit
 from cf_pipeline.recommender.minibatches import EncodedRatings
 from cf_pipeline.recommender.settings import PLAIN, GradientDescentSettings
-from cf_pipeline.recommender.splits import official_fold
 from cf_pipeline.recommender.validation import RATING_SCALE
-from cf_pipeline.recommender.vocabulary import Vocabulary
-from cf_pipeline_tests.recommender.layouts import Tables
+from cf_pipeline_tests.recommender.simulation import Fold, some_ratings
 
 PRIOR = GradientDescentSettings()
 SMALL_PRIOR = GradientDescentSettings(n_factors=4, feature_rank=6, batch_size=50, epochs=3)
@@ -26,37 +22,10 @@ SMALL_PLAIN = SMALL_PRIOR.model_copy(update={"feature_rank": 0})
 SMALL = pytest.mark.parametrize("settings", [SMALL_PRIOR, SMALL_PLAIN], ids=["prior", "plain"])
 
 
-class Fold(NamedTuple):
-    train: EncodedRatings
-    test: EncodedRatings
-    side: SideFeatures
-
-
-@pytest.fixture(scope="module")
-def u1(ratings: pd.DataFrame, tables: Tables) -> Fold:
-    in_test = official_fold(ratings, "u1")
-    known = Vocabulary.of(ratings["user"][~in_test]), Vocabulary.of(ratings["movie"][~in_test])
-    train, test = (EncodedRatings.of(ratings[rows], *known) for rows in (~in_test, in_test))
-    side = SideFeatures.of(tables.users.to_pandas(), tables.movies.to_pandas(), *known)
-    return Fold(train, test, side)
-
-
 @pytest.fixture(scope="module")
 def fitted(u1: Fold) -> Fit:
     """The default fit to u1's training part; not to be changed."""
     return fit(u1.train, u1.side, PRIOR)
-
-
-def some_ratings(n: int = 400) -> tuple[EncodedRatings, SideFeatures]:
-    """Return n ratings of 20 users and 30 items, the unknown not counted, and their features."""
-    generator = torch.Generator().manual_seed(0)
-
-    def draw(low: int, high: int, *shape: int) -> torch.Tensor:
-        return torch.randint(low, high, shape, generator=generator, dtype=torch.int32)
-
-    pairs = torch.randperm(600, generator=generator)[:n].int()
-    drawn = EncodedRatings(pairs // 30 + 1, pairs % 30 + 1, draw(1, 6, n).float())
-    return drawn, SideFeatures(draw(0, 2, 21, 3).float(), draw(0, 2, 31, 4).float())
 
 
 @torch.no_grad()
@@ -92,7 +61,7 @@ def test_a_fit_is_the_same_bit_for_bit_each_time(u1: Fold, fitted: Fit) -> None:
     torch.manual_seed(99)  # on which nothing may hang
     again = fit(u1.train, u1.side, PRIOR)
     assert same_tables(again, fitted)
-    assert again.learning_curve == fitted.learning_curve
+    assert again.progress == fitted.progress
 
 
 @SMALL
@@ -114,11 +83,13 @@ def test_the_first_factors_follow_the_seed() -> None:
 
 
 def test_the_learning_curve_ends_where_the_model_stands(u1: Fold, fitted: Fit) -> None:
-    numbers, train_rmse, validation_rmse = zip(*map(astuple, fitted.learning_curve), strict=True)
-    assert numbers == tuple(range(1, PRIOR.epochs + 1))
-    assert list(train_rmse) == sorted(train_rmse, reverse=True)
+    columns = pd.DataFrame(list(fitted.progress)).to_dict("list")
+    train_rmse = columns["train_rmse"]
+    assert list(columns) == ["epoch", "train_rmse", "validation_rmse"]
+    assert columns["epoch"] == list(range(1, PRIOR.epochs + 1))
+    assert train_rmse == sorted(train_rmse, reverse=True)
     assert train_rmse[-1] == pytest.approx(errors(fitted, u1.train)[0], abs=1e-5)
-    assert set(validation_rmse) == {None}
+    assert set(columns["validation_rmse"]) == {None}
     assert fitted.seconds > 0
 
 
@@ -130,9 +101,9 @@ def test_a_validation_part_is_judged_and_not_learned_from(
     train, validation = ratings.take(torch.arange(300)), ratings.take(torch.arange(300, 400))
     without, with_part = fit(train, side, settings), fit(train, side, settings, validation)
     assert same_tables(without, with_part)
-    blind = [replace(epoch, validation_rmse=None) for epoch in with_part.learning_curve]
-    assert blind == without.learning_curve
-    known = with_part.learning_curve[-1].validation_rmse
+    blind = [{**epoch, "validation_rmse": None} for epoch in with_part.progress]
+    assert blind == without.progress
+    known = with_part.progress[-1]["validation_rmse"]
     assert known == pytest.approx(errors(with_part, validation)[0], abs=1e-5)
 
 
@@ -153,7 +124,7 @@ def test_a_validation_part_is_judged_and_never_learnt_from(
     users, items, stars = carved
     with torch.no_grad():
         errors = judged.model(users, items).clamp(1, 5) - stars
-    last = judged.learning_curve[-1].validation_rmse
+    last = judged.progress[-1]["validation_rmse"]
     assert last == pytest.approx(errors.square().mean().sqrt().item(), rel=1e-6)
 
 
@@ -210,31 +181,18 @@ def test_each_epoch_is_logged_on_a_line() -> None:
     lines: list[str] = []
     result = fit(*some_ratings(), SMALL_PRIOR, log=lines.append)
     assert [line.partition(":")[0] for line in lines] == [f"Epoch {n} of 3" for n in (1, 2, 3)]
-    for line, epoch in zip(lines, result.learning_curve, strict=True):
-        assert str(epoch.train_rmse) in line
+    for line, epoch in zip(lines, result.progress, strict=True):
+        assert str(epoch["train_rmse"]) in line
 
 
 @pytest.mark.parametrize("epochs", range(1, 6))
 def test_a_fit_may_be_of_any_few_steps(epochs: int) -> None:
     """Of four, OneCycleLR once divided by zero."""
     one_batch = SMALL_PRIOR.model_copy(update={"epochs": epochs, "batch_size": 1000})
-    assert len(fit(*some_ratings(30), one_batch).learning_curve) == epochs
+    assert len(fit(*some_ratings(30), one_batch).progress) == epochs
 
 
 @SMALL
 def test_a_fit_that_diverges_is_refused(settings: GradientDescentSettings) -> None:
     with pytest.raises(FloatingPointError, match="diverged in epoch 1: lower learning_rate"):
         fit(*some_ratings(), settings.model_copy(update={"learning_rate": 1e10}))
-
-
-def test_a_device_is_found_by_its_name() -> None:
-    assert resolve_device("cpu") == torch.device("cpu")
-    accelerator = torch.accelerator.current_accelerator()
-    there = accelerator is not None and torch.accelerator.is_available()
-    assert resolve_device("auto").type == (accelerator.type if accelerator and there else "cpu")
-
-
-@pytest.mark.parametrize("name", ["nonsense", "cuda:99", ""])
-def test_a_device_that_is_not_there_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"Device '{name}' cannot be used here: .*Choose 'auto'"):
-        resolve_device(name)

@@ -20,6 +20,15 @@ CURVE = [
     {"epoch": epoch, "train_rmse": 0.8 + 0.3 / epoch, "validation_rmse": 0.9 + 0.2 / epoch}
     for epoch in range(1, 6)
 ]
+TRACE = [
+    {"sweep": sweep, "noise_std": 0.8 + 0.3 / sweep, "user_std": 0.3, "item_std": 0.2}
+    for sweep in range(1, 151)
+]
+BINS = [{"probability": p / 10, "share": (p + 0.2) / 10, "count": 200} for p in range(1, 10)]
+GROUPS = [{"expected": 0.6 + n / 20, "rmse": 0.65 + n / 22} for n in range(10)]
+LEADERBOARD = [
+    {"method": f"method_{n}", "rmse": 0.87 + n / 20, "rmse_sd": 0.004 * n} for n in range(1, 7)
+]
 LARGEST = 30_000  # bytes: a picture lives inside an event of Dagster's history
 
 
@@ -45,6 +54,10 @@ def pictures(ratings: pd.DataFrame) -> dict[str, tuple[bytes, bytes]]:
     def draw() -> dict[str, bytes]:
         return {
             "learning_curve": plots.learning_curve(CURVE),
+            "sampler_trace": plots.sampler_trace(TRACE),
+            "calibration": plots.calibration(BINS),
+            "rmse_by_uncertainty": plots.rmse_by_uncertainty(GROUPS),
+            "leaderboard": plots.leaderboard(LEADERBOARD),
             "predicted_against_actual": plots.predicted_against_actual(actual, predicted),
             "error_histogram": plots.error_histogram(predicted - actual),
             "residuals": plots.residual_by_user_activity(of_user, predicted - actual),
@@ -121,6 +134,10 @@ def test_nothing_to_draw_is_refused() -> None:
     nothing = np.array([])
     pictures: list[Callable[[], bytes]] = [
         lambda: plots.learning_curve([]),
+        lambda: plots.sampler_trace([]),
+        lambda: plots.calibration([]),
+        lambda: plots.rmse_by_uncertainty([]),
+        lambda: plots.leaderboard([]),
         lambda: plots.learning_curve([{"epoch": 1}]),
         lambda: plots.predicted_against_actual(nothing, nothing),
         lambda: plots.error_histogram(nothing),

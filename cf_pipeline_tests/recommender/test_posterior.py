@@ -1,0 +1,226 @@
+"""A posterior's predictive distributions, against loops in float64, and its files."""
+
+import io
+import math
+import os
+import pickle
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from cf_pipeline.recommender import posterior as module
+from cf_pipeline.recommender.gibbs import Sampled
+from cf_pipeline.recommender.posterior import Posterior, PosteriorFileError, Predicted
+from cf_pipeline_tests.recommender.simulation import Fold, Simulated, some_posterior
+
+BOTH = pytest.mark.parametrize("ordinal", [False, True], ids=["gaussian", "ordinal"])
+USERS, ITEMS = torch.cartesian_prod(torch.arange(8), torch.arange(10)).int().T
+
+
+def same(one: Posterior, other: Posterior) -> bool:
+    tensors, others = vars(one), vars(other)
+    assert tensors.keys() == others.keys()
+    return one.ordinal is other.ordinal and all(
+        torch.equal(value, others[name])
+        for name, value in tensors.items()
+        if isinstance(value, Tensor)
+    )
+
+
+def looped(posterior: Posterior, user: int, item: int) -> tuple[float, float, list[float]]:
+    """Return the mean, standard deviation and probabilities of a rating, sample by sample."""
+    centers, variances, below = [], [], []
+    for sample in range(len(posterior.mean)):
+        p, q = posterior.user_weights[sample, user], posterior.item_weights[sample, item]
+        center = float(posterior.mean[sample]) + float(p[-1]) + float(q[-1])
+        center += sum(float(a) * float(b) for a, b in zip(p[:-1], q[:-1], strict=True))
+        variance = 1 / float(posterior.user_precision[sample, user])
+        latent = NormalDist(center, math.sqrt(variance))
+        centers.append(center)
+        variances.append(variance)
+        below.append([0.0, *(latent.cdf(float(edge)) for edge in posterior.edges[sample]), 1.0])
+    probabilities = np.diff(np.mean(below, axis=0))
+    if posterior.ordinal:
+        levels = posterior.levels.double().numpy()
+        mean = probabilities @ levels
+        std = math.sqrt(probabilities @ (levels - mean) ** 2)
+    else:
+        mean = np.clip(centers, 1, 5).mean()
+        std = math.sqrt(np.mean(variances) + np.var(centers))
+    return float(mean), std, probabilities.tolist()
+
+
+@BOTH
+def test_predictions_are_those_of_the_samples_together(ordinal: bool) -> None:
+    posterior = some_posterior(ordinal)
+    predicted = posterior.predict(USERS, ITEMS)
+    for place, pair in enumerate(zip(USERS.tolist(), ITEMS.tolist(), strict=True)):
+        mean, std, probabilities = looped(posterior, *pair)
+        assert predicted.mean[place].item() == pytest.approx(mean, abs=1e-5)
+        assert predicted.std[place].item() == pytest.approx(std, abs=1e-4)
+        assert predicted.probabilities[place].tolist() == pytest.approx(probabilities, abs=1e-5)
+
+
+def test_the_mean_of_a_gaussian_rating_stays_on_the_scale() -> None:
+    posterior = some_posterior()
+    posterior.mean[:] += torch.tensor([20, 20, 20, -20, -20, -20])
+    mean, std, _ = posterior.predict(USERS, ITEMS)
+    assert mean == pytest.approx(torch.full((80,), 3.0))  # of 5 and 1, as often
+    assert std.min() > 19
+
+
+@BOTH
+def test_probabilities_are_a_distribution(ordinal: bool) -> None:
+    probabilities = some_posterior(ordinal).predict(USERS, ITEMS).probabilities
+    assert probabilities.shape == (80, 5)
+    assert probabilities.min() > 0
+    assert probabilities.sum(dim=1) == pytest.approx(torch.ones(80), abs=1e-6)
+
+
+@BOTH
+def test_pairs_are_predicted_alike_alone_and_in_batches(
+    ordinal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    posterior = some_posterior(ordinal)
+    at_once = posterior.predict(USERS, ITEMS)
+    monkeypatch.setattr(module, "NUMBERS_AT_ONCE", 7 * 6 * 3)  # 7 pairs of 6 samples of 3 weights
+    for batched, expected in zip(posterior.predict(USERS, ITEMS), at_once, strict=True):
+        torch.testing.assert_close(batched, expected)
+    alone = [posterior.predict(USERS[n : n + 1], ITEMS[n : n + 1]).mean for n in range(80)]
+    torch.testing.assert_close(torch.cat(alone), at_once.mean)
+
+
+def test_an_interval_is_central_and_of_its_normals_coverage() -> None:
+    predicted = Predicted(torch.tensor([3.0, 2.0]), torch.tensor([0.5, 1.0]), torch.empty(2, 0))
+    low, high = predicted.interval(0.9)
+    reach = NormalDist().inv_cdf(0.95)
+    assert low.tolist() == pytest.approx([3 - reach / 2, 2 - reach])
+    assert high.tolist() == pytest.approx([3 + reach / 2, 2 + reach])
+
+
+@pytest.mark.parametrize("coverage", [0.8, 0.9, 0.95])
+def test_intervals_hold_as_many_of_the_simulated_ratings_as_they_say(
+    simulated: tuple[Simulated, Sampled], coverage: float
+) -> None:
+    truth, (posterior, _) = simulated
+    users, items, ratings = truth.fold.test
+    low, high = posterior.predict(users, items).interval(coverage)
+    covered = ((low <= ratings) & (ratings <= high)).float().mean().item()
+    assert covered == pytest.approx(coverage, abs=0.035)
+
+
+def test_intervals_hold_as_many_of_the_real_ratings_as_they_say(u1: Fold, sampled: Sampled) -> None:
+    low, high = sampled.posterior.predict(u1.test.users, u1.test.items).interval(0.9)
+    covered = ((low <= u1.test.ratings) & (u1.test.ratings <= high)).float().mean().item()
+    assert covered == pytest.approx(0.9, abs=0.015)
+
+
+def test_every_level_is_as_likely_as_it_is_frequent_in_the_training_part(
+    u1: Fold, sampled: Sampled
+) -> None:
+    users, items, ratings = u1.train.take(slice(None, None, 4))  # what is calibrated on
+    at_most = sampled.posterior.predict(users, items).probabilities.mean(dim=0).cumsum(dim=0)
+    shares = (ratings.unsqueeze(1) <= torch.arange(1, 6)).float().mean(dim=0)
+    assert at_most == pytest.approx(shares, abs=3e-3)
+
+
+def test_a_thinned_posterior_has_samples_evenly_spaced_from_first_to_last() -> None:
+    posterior = some_posterior(n_samples=11)
+    for n_samples, places in ((3, [0, 5, 10]), (1, [10]), (6, [0, 2, 4, 6, 8, 10])):
+        thinned = posterior.thinned(n_samples)
+        for name in ("user_weights", "item_weights", "mean", "user_precision", "edges"):
+            assert torch.equal(getattr(thinned, name), getattr(posterior, name)[places])
+    assert same(posterior.thinned(11), posterior)
+    assert same(posterior.thinned(99), posterior)
+
+
+@BOTH
+def test_a_saved_posterior_is_loaded_equal(tmp_path: Path, ordinal: bool) -> None:
+    posterior = some_posterior(ordinal)
+    posterior.save(tmp_path)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"posterior.safetensors", "posterior.json"}
+    assert same(Posterior.load(tmp_path), posterior)
+
+
+def with_tensors(**tensors: Tensor | None) -> Callable[[Path], object]:
+    """Return the damage to a folder that puts these tensors in it; None takes one out."""
+
+    def damage(folder: Path) -> None:
+        held = load_file(folder / "posterior.safetensors") | tensors
+        kept = {name: tensor for name, tensor in held.items() if tensor is not None}
+        save_file(kept, folder / "posterior.safetensors")
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    ("damage", "cause"),
+    [
+        (lambda folder: (folder / "posterior.json").unlink(), "FileNotFoundError"),
+        (lambda folder: (folder / "posterior.safetensors").unlink(), "posterior.safetensors"),
+        (lambda folder: os.truncate(folder / "posterior.json", 5), "JSONDecodeError"),
+        (lambda folder: os.truncate(folder / "posterior.safetensors", 99), "SafetensorError"),
+        (lambda folder: (folder / "posterior.json").write_text("{}"), "KeyError.*ordinal"),
+        (lambda folder: (folder / "posterior.json").write_text("[]"), "TypeError"),
+        (with_tensors(edges=None), "TypeError.*edges"),
+        (with_tensors(age=torch.ones(1)), "TypeError.*age"),
+        (with_tensors(mean=torch.ones(5)), r"mean .* should be .*\(6,\), but is .*\(5,\)"),
+        (with_tensors(item_weights=torch.ones(6, 10, 4)), r"item_weights .*\(6, 10, 3\).*10, 4\)"),
+        (with_tensors(levels=torch.ones(4)), r"edges .*\(6, 3\), but is .*\(6, 4\)"),
+        (with_tensors(user_precision=torch.ones(6, 8).half()), "user_precision .*torch.float16"),
+        (with_tensors(mean=torch.full((6,), math.nan)), "mean .*should be finite"),
+        (with_tensors(edges=torch.full((6, 4), math.inf)), "edges .*should be finite"),
+    ],
+)
+def test_damaged_files_are_refused(
+    tmp_path: Path, damage: Callable[[Path], object], cause: str
+) -> None:
+    some_posterior().save(tmp_path)
+    damage(tmp_path)
+    with pytest.raises(PosteriorFileError, match=f"{cause}.*Materialize factor_model") as refusal:
+        Posterior.load(tmp_path)
+    assert str(tmp_path) in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ["user_weights", "item_weights", "levels"])
+def test_tensors_of_too_few_dimensions_are_refused(tmp_path: Path, name: str) -> None:
+    some_posterior().save(tmp_path)
+    with_tensors(**{name: torch.tensor(1.0)})(tmp_path)
+    with pytest.raises(PosteriorFileError, match=name):
+        Posterior.load(tmp_path)
+
+
+class Bait:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return os.mkdir, (str(self.folder),)
+
+
+@pytest.mark.parametrize(
+    ("dump", "load"),
+    [(pickle.dump, pickle.load), (torch.save, partial(torch.load, weights_only=False))],
+)
+def test_a_pickle_is_refused_and_never_run(
+    tmp_path: Path, dump: Callable[..., None], load: Callable[[io.BytesIO], object]
+) -> None:
+    some_posterior().save(tmp_path)
+    file, sprung = io.BytesIO(), tmp_path / "sprung"
+    dump(Bait(sprung), file)
+    (tmp_path / "posterior.safetensors").write_bytes(file.getvalue())
+    with pytest.raises(PosteriorFileError, match="cannot be read: SafetensorError"):
+        Posterior.load(tmp_path)
+    assert not sprung.exists()
+    load(io.BytesIO(file.getvalue()))
+    assert sprung.exists()  # so the bait works
