@@ -264,14 +264,14 @@ class Posterior:
     def _check(self, directory: Path) -> None:
         none = (0, 0, 0)  # for dimensions that a tensor of another shape lacks
         n_samples, n_users, width = (*self.user_weights.shape, *none)[:3]
-        n_items, n_levels = (*self.item_weights.shape, *none)[1], self.levels.numel()
+        n_items, n_levels = (*self.item_weights.shape, *none)[1], (*self.levels.shape, 0)[0]
         expected = {
+            "levels": (n_levels,),
             "user_weights": (n_samples, n_users, width),
             "item_weights": (n_samples, n_items, width),
             "mean": (n_samples,),
             "user_precision": (n_samples, n_users),
             "edges": (n_samples, n_levels - 1),
-            "levels": (n_levels,),
         }
         for name, shape in expected.items():
             tensor = getattr(self, name)
