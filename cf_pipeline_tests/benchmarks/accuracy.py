@@ -7,7 +7,7 @@ alone; ours are the whole fit from encoded ratings and raw side tables on, featu
 The further figures are of the Gibbs sampler with its default settings:
 
 - fastbook's protocol: the mean squared error on a random fifth, parted as fastai's RandomSplitter
-  does, a mean of three;
+  does, a mean of ten;
 - random splits: the RMSE on a random fifth, a mean of five;
 - coverage of 90 % intervals, a mean of the official folds, and the expected calibration error of
   the probability of four stars or more, over all their test ratings together;
@@ -60,7 +60,7 @@ SVD, SVDPP = "scikit-surprise SVD", "scikit-surprise SVD++"
 KNN_BASELINE = "scikit-surprise KNNBaseline"
 MYFM, MYFM_IMPLICIT = "myFM, ids only", "myFM, implicit features"
 FASTAI = "fastai collab_learner"
-FASTBOOK_SEEDS = range(3)
+FASTBOOK_SEEDS = range(10)
 RANDOM_SEEDS = range(5)
 FOLD_IN_SEED = 0
 

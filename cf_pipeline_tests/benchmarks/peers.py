@@ -93,6 +93,7 @@ def myfm_implicit(train: pd.DataFrame) -> Fitted:
 
 def fastai_collab(train: pd.DataFrame) -> Fitted:
     """The lesson's own: 50 factors and biases under a sigmoid, five epochs, weight decay."""
+    fastai.set_seed(0)
     data = fastai.TabularCollab(
         train,
         [fastai.Categorify],
@@ -101,7 +102,6 @@ def fastai_collab(train: pd.DataFrame) -> Fitted:
         y_block=fastai.TransformBlock(),
         splits=[list(range(len(train))), []],  # all is trained on: the test part is elsewhere
     ).dataloaders(bs=64)
-    torch.manual_seed(0)
     learner = fastai.collab_learner(data, n_factors=50, y_range=(0, 5.5))
     with learner.no_bar(), learner.no_logging():
         start = time.perf_counter()
