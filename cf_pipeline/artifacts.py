@@ -24,7 +24,6 @@ from filelock import FileLock
 
 Build = Callable[[Path], Mapping[str, Any]]
 
-LAYOUT = 1
 MANIFEST = "manifest.json"
 
 
@@ -55,8 +54,8 @@ class Artifact:
     """One complete, immutable result.
 
     `files` maps each file's name to its SHA-256; `data_version` is the digest of them all, so equal
-    contents have equal versions, whatever made them. `metadata` is what the builder said about the
-    result, and is not part of the version.
+    contents have equal versions, whatever made them. `inputs` are the data versions of what it was
+    made from. `metadata` is what the builder said about the result, and is not part of the version.
     """
 
     asset: str
@@ -64,6 +63,7 @@ class Artifact:
     directory: Path
     files: Mapping[str, str]
     data_version: str
+    inputs: Mapping[str, str]
     metadata: Mapping[str, Any]
 
     def path(self, name: str) -> Path:
@@ -89,10 +89,16 @@ class Artifact:
         """Return the result's directory, the bytes of all its files verified.
 
         Raises:
-            ArtifactError: a file is missing or altered.
+            ArtifactError: a file is missing or altered, or one is there that was not written.
         """
         for name in self.files:
             self.path(name)
+        strangers = {path.name for path in self.directory.iterdir()} - {*self.files, MANIFEST}
+        if strangers:
+            raise ArtifactError(
+                f"{self.directory} of {self.asset} has files that were not written into it: "
+                f"{sorted(strangers)}. Take them away, or materialize {self.asset} again."
+            )
         return self.directory
 
 
@@ -131,6 +137,7 @@ class ArtifactStore:
             directory=directory,
             files=manifest["files"],
             data_version=manifest["data_version"],
+            inputs=manifest["inputs"],
             metadata=manifest["metadata"],
         )
 
@@ -181,7 +188,6 @@ class ArtifactStore:
             metadata = build(partial)
             files = {path.name: _sealed_file(path) for path in sorted(partial.iterdir())}
             manifest = {
-                "layout": LAYOUT,
                 **asdict(recipe),
                 "files": files,
                 "data_version": _digest(files),

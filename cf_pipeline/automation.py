@@ -1,6 +1,8 @@
 """Jobs: what is run when somebody asks for it, beside the assets."""
 
 import json
+from importlib.util import find_spec
+from operator import itemgetter
 from pathlib import Path
 
 import dagster as dg
@@ -34,22 +36,22 @@ def search_hyperparameters(
     The study and its best settings are kept in the artifact store, and shown as the asset
     `hyperparameter_search`.
     """
+    if find_spec("optuna") is None:
+        raise dg.Failure(OPTUNA)
     inputs = {name: artifacts.latest(context.instance, dg.AssetKey(name)) for name in INPUTS}
 
     def build(directory: Path) -> Metadata:
         import pandas as pd
+        from optuna.trial import TrialState
 
         from cf_pipeline.recommender.features import SideFeatures
         from cf_pipeline.recommender.fits import resolve_device
+        from cf_pipeline.recommender.hyperparameter_search import search
         from cf_pipeline.recommender.minibatches import EncodedRatings
         from cf_pipeline.recommender.splits import read_part
         from cf_pipeline.recommender.vocabulary import Vocabulary
 
-        try:
-            from cf_pipeline.recommender.hyperparameter_search import search
-        except ModuleNotFoundError as error:
-            raise dg.Failure(OPTUNA) from error
-        device = resolve_device(config.device)
+        device = resolve_device(config.device, config.method)
         known = (
             Vocabulary.load(inputs["vocabularies"].path("user_vocabulary.parquet")),
             Vocabulary.load(inputs["vocabularies"].path("movie_vocabulary.parquet")),
@@ -70,21 +72,25 @@ def search_hyperparameters(
             storage=directory / "study.db",
             log=context.log.info,
         )
-        best = {"method": config.method, **study.best_params}
+        given = config.model_dump(
+            include=set(FactorModelSettings.model_fields), exclude_defaults=True
+        )
+        best = {"method": config.method, **given, **study.best_params}
         run_config = json.dumps({"ops": {"factor_model": {"config": best}}}, indent=1)
         (directory / "best_run_config.json").write_text(run_config, encoding="utf-8")
         trials = [
             {"trial": trial.number + 1, "validation_rmse": trial.value, **trial.params}
-            for trial in sorted(study.get_trials(), key=lambda trial: trial.value or 9)
+            for trial in study.get_trials(states=[TrialState.COMPLETE])
         ]
+        trials.sort(key=itemgetter("validation_rmse"))
         return {
             "best_run_config": dg.MetadataValue.json(json.loads(run_config)),
-            "default_rmse": study.trials[0].value,
+            "given_rmse": study.trials[0].value,
             "best_rmse": study.best_value,
             "trials": table_of(trials),
         }
 
-    result = artifacts.part(
+    result, hit = artifacts.part(
         "hyperparameter_search",
         code_version("cf_pipeline.recommender.hyperparameter_search"),
         list(inputs.values()),
@@ -93,7 +99,7 @@ def search_hyperparameters(
     )
     context.log.info(f"The study is in {result.directory}.")
     context.log_event(
-        dg.AssetMaterialization("hyperparameter_search", metadata=shown_metadata(result))
+        dg.AssetMaterialization("hyperparameter_search", metadata=shown_metadata(result, hit))
     )
 
 

@@ -18,6 +18,7 @@ import dagster as dg
 from pydantic import Field
 
 from cf_pipeline.artifacts import Artifact, ArtifactError, ArtifactStore, Recipe
+from cf_pipeline.code_version import edited_modules
 
 Metadata = Mapping[str, Any]  # values that Dagster takes as metadata
 Build = Callable[[Path], Metadata]
@@ -67,12 +68,12 @@ class Artifacts(dg.ConfigurableIOManager):
             )
         asset = context.asset_key.to_user_string()
         artifact, hit = self._get_or_build(asset, code_version, inputs, build, config)
-        metadata, cache = shown_metadata(artifact), "hit" if hit else "miss"
-        context.log.info(f"Cache {cache}: {_figures(metadata)}in {artifact.directory}")
+        metadata = shown_metadata(artifact, hit)
+        context.log.info(f"Cache {metadata['cache']}: {_figures(metadata)}in {artifact.directory}")
         return dg.MaterializeResult(
             value=artifact,
             data_version=dg.DataVersion(artifact.data_version),
-            metadata={**metadata, "cache": cache},
+            metadata=metadata,
         )
 
     def part(
@@ -82,12 +83,14 @@ class Artifacts(dg.ConfigurableIOManager):
         inputs: Sequence[Artifact],
         build: Build,
         config: Mapping[str, object] | None = None,
-    ) -> Artifact:
+    ) -> tuple[Artifact, bool]:
         """Reuse or build a part of an asset's result, kept by itself under `name`.
+
+        The second value says whether it was there already.
 
         `build` is as for `materialize`. What it raises is not remembered: the next run tries again.
         """
-        return self._get_or_build(name, code_version, inputs, build, config)[0]
+        return self._get_or_build(name, code_version, inputs, build, config)
 
     def handle_output(self, context: dg.OutputContext, obj: Artifact) -> None:
         """Do nothing: what an asset returns is in the store already."""
@@ -129,12 +132,20 @@ class Artifacts(dg.ConfigurableIOManager):
         build: Build,
         config: Mapping[str, object] | None,
     ) -> tuple[Artifact, bool]:
+        _refuse_mixed(name, inputs)
+
+        def build_unedited(directory: Path) -> Mapping[str, Any]:
+            metadata = build(directory)
+            if edited := edited_modules():
+                raise ArtifactError(
+                    f"{name} is not kept: {', '.join(edited)} changed while it was made, so its "
+                    "source is not the one that its code version was derived from. Run it again."
+                )
+            return _stored(metadata)
+
         versions = {artifact.asset: artifact.data_version for artifact in inputs}
-        return self.store.get_or_build(
-            Recipe(name, code_version, config or {}, versions),
-            lambda directory: _stored(build(directory)),
-            dg.get_dagster_logger().warning,
-        )
+        recipe = Recipe(name, code_version, config or {}, versions)
+        return self.store.get_or_build(recipe, build_unedited, dg.get_dagster_logger().warning)
 
     def _open(self, materialization: dg.AssetMaterialization) -> Artifact:
         asset = materialization.asset_key.to_user_string()
@@ -155,15 +166,36 @@ def _materialized_in_run(context: dg.InputContext) -> dg.AssetMaterialization | 
     return None
 
 
-def shown_metadata(artifact: Artifact) -> dict[str, Any]:
-    """Return what is shown of a result: its builder's metadata, its key, and where it is."""
+def shown_metadata(artifact: Artifact, hit: bool) -> dict[str, Any]:
+    """Return what is shown of a result: its builder's metadata, whence it comes and where it is."""
     # Its only file, or its directory where it has several.
     names = list(artifact.files)
     path = artifact.directory / names[0] if len(names) == 1 else artifact.directory
     stored = {
         key: dg.deserialize_value(json.dumps(value)) for key, value in artifact.metadata.items()
     }
-    return {**stored, "cache_key": artifact.key, "dagster/uri": path.as_uri()}
+    return {
+        **stored,
+        "cache": "hit" if hit else "miss",
+        "cache_key": artifact.key,
+        "dagster/uri": path.as_uri(),
+    }
+
+
+def _refuse_mixed(name: str, inputs: Sequence[Artifact]) -> None:
+    """Raise ArtifactError where one input was made from another result than the other input is.
+
+    Single assets can be materialized in any order: a model of one split would be judged on another.
+    """
+    versions = {artifact.asset: artifact.data_version for artifact in inputs}
+    for artifact in inputs:
+        for source, version in artifact.inputs.items():
+            if versions.get(source, version) != version:
+                raise ArtifactError(
+                    f"{name} cannot be made: the latest {artifact.asset} was made from another "
+                    f"{source} than the latest. Materialize what lies between too, with "
+                    f"`dagster asset materialize --select '*{name}'`."
+                )
 
 
 def _figures(metadata: Metadata) -> str:

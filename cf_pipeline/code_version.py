@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent
 # These decide where a result lives and when it is used again, never what is in it.
 FRAME = frozenset({"cf_pipeline.artifacts", "cf_pipeline.caching", "cf_pipeline.code_version"})
 # A new release of one of these may compute something else from the same source.
-LIBRARIES = frozenset({"numpy", "pandas", "pyarrow", "torch"})
+LIBRARIES = frozenset({"numpy", "optuna", "pandas", "pyarrow", "torch"})
 
 
 def code_version(module: str) -> str:
@@ -24,7 +24,7 @@ def code_version(module: str) -> str:
     and what is there for type checkers alone do not count; imports inside functions do.
 
     Raises:
-        ValueError: `module` is not one of this project.
+        ValueError: `module` is not one of this project, or an import in it is relative.
     """
     modules: set[str] = set()
     libraries: set[str] = set()
@@ -44,6 +44,31 @@ def code_version(module: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
+def edited_modules() -> list[str]:
+    """Return the modules whose meaning is another than the versions so far were derived from.
+
+    A module that is edited while a run goes on may be imported as it was or as it is.
+    """
+    return sorted(
+        module
+        for module, (state, digest) in _seen.items()
+        if _state(module) != state and _meaning(module)[0] != digest
+    )
+
+
+# The state of each module's file when it was parsed, and the digest of its meaning.
+_seen: dict[str, tuple[tuple[int, int], str]] = {}
+
+
+def _state(module: str) -> tuple[int, int]:
+    """Return the time and size of a module's file, which tell an edit without reading it."""
+    source = _source(module)
+    if source is None or not source.exists():
+        return 0, 0
+    status = source.stat()
+    return status.st_mtime_ns, status.st_size
+
+
 @cache
 def _source(module: str) -> Path | None:
     """Return the file of a project module, None for any other name."""
@@ -57,7 +82,14 @@ def _source(module: str) -> Path | None:
 
 @cache
 def _parse(module: str) -> tuple[str, frozenset[str]]:
-    """Return the digest of a module's meaning, and the names it imports."""
+    """Return the digest of a module's meaning, and the names it imports, as of the first call."""
+    state = _state(module)
+    digest, imported = _meaning(module)
+    _seen[module] = state, digest
+    return digest, imported
+
+
+def _meaning(module: str) -> tuple[str, frozenset[str]]:
     source = _source(module)
     if source is None:
         raise ValueError(f"{module!r} is not a module of cf_pipeline: pass an asset's __name__.")
@@ -87,6 +119,11 @@ def _imports(tree: ast.AST) -> Iterator[str]:
                 yield alias.name
                 yield alias.name.partition(".")[0]
         elif isinstance(node, ast.ImportFrom) and node.module:
+            if node.level:
+                raise ValueError(
+                    f"The import from .{node.module} in line {node.lineno} is relative: name the "
+                    "module in full, or its edits would go unnoticed."
+                )
             yield node.module
             yield node.module.partition(".")[0]
             for alias in node.names:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import pyarrow as pa
 
@@ -43,7 +43,7 @@ def table_of(rows: Sequence[Mapping[str, object]]) -> dg.TableMetadataValue:
         raise ValueError("A table of no rows has no columns to show: leave it out of the metadata.")
     records = [dg.TableRecord({key: _shown(value) for key, value in row.items()}) for row in rows]
     schema = dg.TableSchema(
-        [dg.TableColumn(key, type=_type_name(value)) for key, value in records[0].data.items()]
+        [dg.TableColumn(key, type=_type_name(row.get(key) for row in rows)) for key in rows[0]]
     )
     return dg.MetadataValue.table(records, schema=schema)
 
@@ -63,5 +63,7 @@ def _shown(value: object) -> str | int | float | bool:
     return "" if value is None else str(value)
 
 
-def _type_name(value: object) -> str:
-    return {bool: "bool", int: "int", float: "float"}.get(type(value), "string")
+def _type_name(column: Iterable[object]) -> str:
+    """Return the type of a column, that of the first value that is not missing."""
+    first = next((value for value in column if value is not None), None)
+    return {bool: "bool", int: "int", float: "float"}.get(type(first), "string")

@@ -59,7 +59,7 @@ def test_the_default_run_is_fold_u1_as_published_and_beats_the_issue_s_bar(finis
     assert metrics["calibration_error"] <= 0.015
     cold = metrics["cold_pairs"].records[1].data
     by_features = metrics["cold_pairs_by_side_features"].records[1].data
-    assert cold["count"] == by_features["count"] == 36
+    assert cold["count"] == by_features["count"] == 32
 
 
 def test_gradient_descent_is_a_matter_of_config(project):

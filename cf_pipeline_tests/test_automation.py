@@ -14,10 +14,11 @@ JOB = "hyperparameter_search"
 
 def search(project: Project, **config: Any) -> subprocess.CompletedProcess[str]:
     """Run the job on the command line."""
-    run_config = json.dumps({"ops": {"search_hyperparameters": {"config": config}}})
+    run_config = project.directory / "search.json"
+    run_config.write_text(json.dumps({"ops": {"search_hyperparameters": {"config": config}}}))
     command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "cf_pipeline.definitions"]
     return subprocess.run(
-        [*command, "-j", JOB, "--config-json", run_config],
+        [*command, "-j", JOB, "--config", str(run_config)],
         cwd=project.directory,
         env=project.variables(),
         stdout=subprocess.PIPE,
@@ -28,7 +29,7 @@ def search(project: Project, **config: Any) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_search_leaves_its_study_and_a_run_config_that_works(project):
-    run = search(project, method="gradient_descent", n_trials=3, epochs=2)
+    run = search(project, method="gradient_descent", n_trials=3, epochs=2, loss="l1")
     assert run.returncode == 0, run.stdout
     folder = project.artifacts / JOB / "latest"
     study = optuna.load_study(study_name=None, storage=f"sqlite:///{folder / 'study.db'}")
@@ -39,15 +40,16 @@ def test_a_search_leaves_its_study_and_a_run_config_that_works(project):
     assert metadata["best_rmse"] == study.best_value
     assert len(metadata["trials"].records) == 3
     best = json.loads((folder / "best_run_config.json").read_text())["ops"]["factor_model"]
-    assert best["config"] == {"method": "gradient_descent", **study.best_params}
+    assert best["config"] == {"method": "gradient_descent", "loss": "l1", **study.best_params}
     assert project.cache("factor_model", {"factor_model": best["config"]}) == {
         "factor_model": "miss"
     }
     # The same again is found in the store.
     before = project.files()
-    run = search(project, method="gradient_descent", n_trials=3, epochs=2)
+    run = search(project, method="gradient_descent", n_trials=3, epochs=2, loss="l1")
     assert run.returncode == 0, run.stdout
     assert project.files() == before
+    assert project.metadata(JOB)["cache"] == "hit"
 
 
 def test_gibbs_is_searched_too_and_trials_that_cannot_be_are_refused_before(project):

@@ -90,10 +90,20 @@ def test_config_changes_what_depends_on_it_and_changed_back_hits(project):
     assert project.cache(config=model) == outcome(set())
 
 
-def test_a_setting_that_does_not_decide_the_result_costs_nothing_downstream(project):
-    """A fold ignores the seed: the split is made again, is the same, and all that follows hits."""
-    config = {"train_test_split": {"seed": 5}}
-    assert project.cache(config=config) == outcome({"train_test_split"})
+def test_a_setting_that_decides_nothing_costs_nothing(project):
+    """A fold ignores the seed, one method the other's settings."""
+    config = {"train_test_split": {"seed": 5}, "factor_model": {"epochs": 3}}
+    assert project.cache(config=config) == outcome(set())
+
+
+def test_an_upstream_that_comes_out_the_same_costs_nothing_downstream(project):
+    """The same split by another way: the ratings' code is edited, its result is not."""
+    edited(project, "recommender/splits.py", "HELD_OUT =", "_UNUSED = 1\nHELD_OUT =")
+    misses = {"train_test_split", "vocabularies", "factor_model"}
+    assert project.cache() == outcome(misses | {"evaluation_metrics", "cross_validation"})
+    versions = project.data_versions()
+    assert project.cache(config={"train_test_split": {"strategy": "fold"}}) == outcome(set())
+    assert project.data_versions() == versions
 
 
 def test_an_edited_comment_invalidates_nothing_and_edited_code_what_it_makes(project):
@@ -126,6 +136,45 @@ def test_a_single_asset_uses_the_latest_upstream_results(project):
     assert project.cache("factor_model", config) == {"factor_model": "miss"}
     assert project.cache("evaluation_metrics") == {"evaluation_metrics": "miss"}
     assert project.metadata("factor_model")["n_factors"] == 3
+
+
+def test_a_model_of_one_split_is_not_judged_on_another(project):
+    """Rows it was trained on would be among the test rows."""
+    split = {"train_test_split": {"fold": "u2"}}
+    assert project.cache("train_test_split", split) == {"train_test_split": "miss"}
+    for asset in ("evaluation_metrics", "factor_model"):
+        run = project.materialize(asset, {"factor_model": FAST})
+        assert run.returncode == 1
+        assert "was made from another train_test_split than the latest" in run.output
+        assert f"--select '*{asset}'" in run.output
+    after = {"vocabularies": "miss", "factor_model": "miss", "evaluation_metrics": "miss"}
+    config = {"factor_model": FAST}
+    assert project.cache("vocabularies,factor_model,evaluation_metrics", config) == after
+
+
+def test_code_edited_while_a_run_goes_on_is_not_kept_under_the_old_version(project):
+    """It may be imported as it was or as it is."""
+    edited(project, "recommender/metrics.py", "RIDGE = 3.0", "RIDGE = 3.5")
+    module = project.package / "cf_pipeline" / "recommender" / "metrics.py"
+    source = module.read_text()
+    process = project.start("factor_model,evaluation_metrics", {"factor_model": {"sweeps": 149}})
+    while not list(project.artifacts.glob("factor_model/*.partial")):
+        time.sleep(0.02)
+        assert process.poll() is None, "it ended before its source could be edited"
+    module.write_text(source.replace("RIDGE = 3.5", "RIDGE = 4.5"))
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 1
+    assert "cf_pipeline.recommender.metrics changed while it was made" in output
+    module.write_text(source)
+    config = {"factor_model": {"sweeps": 149}}
+    assert set(project.cache("factor_model,evaluation_metrics", config).values()) == {"miss"}
+
+
+def test_a_file_that_does_not_belong_to_a_result_is_not_read(project):
+    latest = (project.artifacts / "movielens_archive" / "latest").resolve()
+    (latest / "stray.data").write_text("1\t2\t3\t881250949\n")
+    assert project.cache("*ratings") == {"movielens_archive": "miss", "ratings": "hit"}
+    assert not (latest / "stray.data").exists()
 
 
 def test_a_single_asset_says_what_is_missing_upstream(project):

@@ -109,3 +109,10 @@ def test_a_version_is_found_without_importing_anything():
 def test_a_module_of_another_project_is_refused():
     with pytest.raises(ValueError, match="'json' is not a module of cf_pipeline"):
         code_version("json")
+
+
+def test_a_relative_import_is_refused(version):
+    """Its module would not be found, and so its edits not be noticed."""
+    with pytest.raises(subprocess.CalledProcessError) as refusal:
+        version(**{"recommender/y": USED + "\n\nfrom .z import A\n"})
+    assert "The import from .z in line" in refusal.value.stderr

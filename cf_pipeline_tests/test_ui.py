@@ -91,7 +91,7 @@ def test_the_page_of_the_evaluation_shows_its_numbers_inline(page, shown):
     table, baselines = row(page, "baselines").get_by_role("table"), metadata["baselines"]
     assert baselines.records
     for record in baselines.records:
-        cells = row(table, record.data["baseline"]).get_by_role("cell")
+        cells = row(table, record.data["method"]).get_by_role("cell")
         values = [record.data[column.name] for column in baselines.schema.columns]
         expect(cells).to_have_text([str(value) for value in values])
 

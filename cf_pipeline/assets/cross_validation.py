@@ -17,9 +17,11 @@ from cf_pipeline.metadata import picture, table_of
 from cf_pipeline.recommender.settings import PLAIN, GibbsSettings, GradientDescentSettings
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import pandas as pd
 
-    from cf_pipeline.recommender.cross_validation import Score
+    from cf_pipeline.recommender.cross_validation import Score, Standing
 
 
 GIBBS = {"gibbs": GibbsSettings(), "gibbs_ordinal": GibbsSettings(likelihood="ordinal")}
@@ -46,7 +48,7 @@ class Contender:
     """A method or baseline: what judges it on a fold, and what its scores depend on."""
 
     name: str
-    score: "Callable[[pd.DataFrame, pd.DataFrame], Score]"
+    score: "Callable[[pd.DataFrame, npt.NDArray[np.bool_]], Score]"
     source: str
     settings: Mapping[str, object]
 
@@ -84,16 +86,19 @@ def cross_validation(
             pd.read_parquet(users.path("users.parquet")),
             pd.read_parquet(movies.path("movies.parquet")),
         )
+        of_folds = {"folds": config.folds}  # the official ones read no more
+        if config.folds == "random":
+            of_folds = config.model_dump(include={"folds", "n_folds", "seed"})
         parts = folds(rows, config.folds, config.n_folds, config.seed)
 
         def score(contender: Contender, fold: str) -> Score:
             def judge(into: Path) -> Metadata:
-                in_test = parts[fold]
-                result = contender.score(rows[~in_test], rows[in_test])
-                (into / "score.json").write_text(json.dumps(asdict(result)), encoding="utf-8")
-                return {}
+                result = contender.score(rows, parts[fold])
+                errors = {"rmse": result.rmse, "mae": result.mae}
+                (into / "score.json").write_text(json.dumps(errors), encoding="utf-8")
+                return {"seconds": result.seconds}  # no two fits take the same
 
-            kept = artifacts.part(
+            kept, _ = artifacts.part(
                 "cross_validation_scores",
                 contender.source,
                 [ratings, movies, users],
@@ -102,11 +107,12 @@ def cross_validation(
                     "contender": contender.name,
                     "settings": contender.settings,
                     "fold": fold,
-                    "of": [config.folds, config.n_folds, config.seed],
+                    **of_folds,
                     "device": config.device,
                 },
             )
-            result = Score(**json.loads(kept.path("score.json").read_bytes()))
+            errors = json.loads(kept.path("score.json").read_bytes())
+            result = Score(**errors, seconds=kept.metadata["seconds"])
             context.log.info(f"{contender.name} on {fold}: {result}")
             return result
 
@@ -120,9 +126,10 @@ def cross_validation(
         )
         leaderboard = [asdict(standing) for standing in standings]
         written = {
-            "leaderboard": leaderboard,
+            "leaderboard": [_without_seconds(standing) for standing in standings],
             "scores": {
-                name: {fold: asdict(one) for fold, one in of.items()} for name, of in scores.items()
+                name: {fold: _without_seconds(one) for fold, one in of.items()}
+                for name, of in scores.items()
             },
         }
         text = json.dumps(written, indent=1)
@@ -142,6 +149,11 @@ def cross_validation(
     return artifacts.materialize(context, build, [ratings, movies, users], config.model_dump())
 
 
+def _without_seconds(of: "Score | Standing") -> dict[str, object]:
+    """Return what comes out the same whenever it is made."""
+    return {name: value for name, value in asdict(of).items() if not name.startswith("seconds")}
+
+
 def contenders(
     config: CrossValidationConfig, users: "pd.DataFrame", movies: "pd.DataFrame"
 ) -> list[Contender]:
@@ -152,10 +164,10 @@ def contenders(
 
     # A score depends on what judges it and on its own method's source, not on another method's.
     judged_by = code_version("cf_pipeline.recommender.cross_validation")
-    device = resolve_device(config.device)
     found = []
     for methods, module in ((GIBBS, distillation), (GRADIENT_DESCENT, gradient_descent)):
         source = f"{judged_by} {code_version(module.__name__)}"
+        device = resolve_device(config.device, "gibbs" if methods is GIBBS else "gradient_descent")
         for name, settings in methods.items():
             if getattr(config, name):
                 fit = partial(module.fit, settings=settings)

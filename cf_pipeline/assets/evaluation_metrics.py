@@ -52,8 +52,9 @@ def evaluation_metrics(
         path = train_test_split.path("train_test_split.parquet")
         train, test = read_part(path, "train"), read_part(path, "test")
         model = FactorModel.load(factor_model.verified())
-        predicted = np.clip(model.predict(test["user"], test["movie"]), *RATING_SCALE)
-        report = metrics.evaluate(train, test, predicted, RATING_SCALE)
+        unclamped = model.predict(test["user"], test["movie"])
+        report = metrics.evaluate(train, test, unclamped, RATING_SCALE)
+        predicted = np.clip(unclamped, *RATING_SCALE)
         judged = asdict(report)
         uncertainty: Metadata = {}
         if "posterior.safetensors" in factor_model.files:

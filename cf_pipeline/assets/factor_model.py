@@ -10,7 +10,11 @@ from cf_pipeline.artifacts import Artifact
 from cf_pipeline.caching import Artifacts, Metadata
 from cf_pipeline.code_version import code_version
 from cf_pipeline.metadata import picture, table_of
-from cf_pipeline.recommender.settings import FactorModelSettings
+from cf_pipeline.recommender.settings import (
+    FactorModelSettings,
+    GibbsSettings,
+    GradientDescentSettings,
+)
 
 ROWS_TO_SHOW = 10
 
@@ -69,7 +73,7 @@ def factor_model(
         log = context.log.info
         known_users = Vocabulary.load(vocabularies.path("user_vocabulary.parquet"))
         known_movies = Vocabulary.load(vocabularies.path("movie_vocabulary.parquet"))
-        device = resolve_device(config.device)
+        device = resolve_device(config.device, config.method)
         rows = read_part(train_test_split.path("train_test_split.parquet"), "train")
         train = EncodedRatings.of(rows, known_users, known_movies, device)
         side = SideFeatures.of(
@@ -97,10 +101,15 @@ def factor_model(
             "n_factors": config.n_factors,
             "train_seconds": fitted.seconds,
             "validation_rmse": progress[-1]["validation_rmse"],
-            "progress": table_of(progress[:: max(1, len(progress) // ROWS_TO_SHOW)]),
+            "progress": table_of(progress[:: -max(1, len(progress) // ROWS_TO_SHOW)][::-1]),
             **{name: picture(png, name.replace("_", " ")) for name, png in pictures.items()},
         }
 
+    # The other method's settings decide nothing.
+    read = GibbsSettings if config.method == "gibbs" else GradientDescentSettings
     return artifacts.materialize(
-        context, build, [train_test_split, vocabularies, movies, users], config.model_dump()
+        context,
+        build,
+        [train_test_split, vocabularies, movies, users],
+        config.model_dump(include={"method", "device", "validation_fraction", *read.model_fields}),
     )

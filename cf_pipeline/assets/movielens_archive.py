@@ -54,12 +54,7 @@ def movielens_archive(
             "citation": sources.CITATION,
         }
 
-    # How long and how often to try decides whether there is a result, not what it is.
-    return artifacts.materialize(
-        context,
-        build,
-        config={
-            "sources": config.sources,
-            "fingerprints": sources.source_fingerprint(config.sources),
-        },
-    )
+    # How long and how often to try decides whether there is a result, not what it is; nor does the
+    # path of a local copy.
+    fingerprints = sources.source_fingerprint(config.sources)
+    return artifacts.materialize(context, build, config={"fingerprints": fingerprints})

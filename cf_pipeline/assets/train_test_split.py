@@ -43,6 +43,16 @@ class TrainTestSplitConfig(dg.Config):
     seed: int = Field(0, ge=0, description="For 'random' and 'leave_k_out'.")
 
 
+# The settings that each strategy, by its cut, reads.
+SETTINGS = {
+    ("fold", None): {"fold"},
+    ("random", None): {"test_fraction", "seed"},
+    ("leave_k_out", None): {"k", "seed"},
+    ("temporal", "global"): {"cut", "test_fraction"},
+    ("temporal", "per_user"): {"cut", "k"},
+}
+
+
 @dg.asset(
     group_name="data",
     kinds={"parquet"},
@@ -81,7 +91,11 @@ def train_test_split(
             ),
         }
 
-    return artifacts.materialize(context, build, [ratings], config.model_dump())
+    read = {
+        "strategy",
+        *SETTINGS[config.strategy, config.cut if config.strategy == "temporal" else None],
+    }  # the others decide nothing
+    return artifacts.materialize(context, build, [ratings], config.model_dump(include=read))
 
 
 def choose_test_part(ratings: "pd.DataFrame", config: TrainTestSplitConfig) -> "np.ndarray":

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cf_pipeline.recommender.features import movie_side_features, user_side_features
-from cf_pipeline.recommender.posterior import Newcomers, Posterior, Predicted
+from cf_pipeline.recommender.posterior import ITEM_SEED, USER_SEED, Newcomers, Posterior, Predicted
 from cf_pipeline.recommender.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -36,17 +36,22 @@ def predict(
     in neither is `#na#`.
     """
     user_rows, new_users = _rows(
-        pairs["user"], known_users, users, user_side_features, posterior.user_weights
+        pairs["user"], known_users, users, user_side_features, posterior.user_weights, USER_SEED
     )
     movie_rows, new_movies = _rows(
-        pairs["movie"], known_movies, movies, movie_side_features, posterior.item_weights
+        pairs["movie"], known_movies, movies, movie_side_features, posterior.item_weights, ITEM_SEED
     )
     extended = posterior.with_users(new_users).with_items(new_movies)
     return extended.predict(user_rows, movie_rows)
 
 
 def _rows(
-    ids: pd.Series, known: Vocabulary, table: pd.DataFrame, features: Features, weights: Tensor
+    ids: pd.Series,
+    known: Vocabulary,
+    table: pd.DataFrame,
+    features: Features,
+    weights: Tensor,
+    seed: int,
 ) -> tuple[Tensor, Tensor]:
     """Return each id's row, and the weights of the rows to append, those of the newcomers."""
     described = ids[~ids.isin(known.ids) & ids.isin(table[ids.name])]
@@ -59,4 +64,4 @@ def _rows(
     prior = Newcomers.like(weights[:, 1:], of_known)
     place = newcomers.encode(ids)
     rows = np.where(place, len(known) - 1 + place, known.encode(ids))
-    return torch.tensor(rows, device=device), prior.draw(of_newcomers)
+    return torch.tensor(rows, device=device), prior.draw(of_newcomers, seed)

@@ -75,13 +75,17 @@ def folds(
 
 def score_fit(
     fit: FitMethod,
-    train: pd.DataFrame,
-    test: pd.DataFrame,
+    ratings: pd.DataFrame,
+    in_test: Mask,
     users: pd.DataFrame,
     movies: pd.DataFrame,
     device: torch.device,
 ) -> Score:
-    """Fit a model to `train` and judge it on `test`; `users` and `movies` are the side tables."""
+    """Fit a model to the ratings but those `in_test`, and judge it on these.
+
+    `users` and `movies` are the side tables.
+    """
+    train, test = ratings[~in_test], ratings[in_test]
     known = Vocabulary.of(train["user"]), Vocabulary.of(train["movie"])
     encoded = EncodedRatings.of(train, *known, device)
     start = time.perf_counter()
@@ -92,8 +96,9 @@ def score_fit(
     return _score(test, model.predict(test["user"], test["movie"]), seconds)
 
 
-def score_baseline(predict: Predict, train: pd.DataFrame, test: pd.DataFrame) -> Score:
-    """Judge a baseline of `metrics.BASELINES` on `test`."""
+def score_baseline(predict: Predict, ratings: pd.DataFrame, in_test: Mask) -> Score:
+    """Judge a baseline of `metrics.BASELINES` on the ratings `in_test`, given the others."""
+    train, test = ratings[~in_test], ratings[in_test]
     start = time.perf_counter()
     predicted = predict(train, test)
     return _score(test, predicted, time.perf_counter() - start)

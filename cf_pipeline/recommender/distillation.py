@@ -14,7 +14,7 @@ from torch.special import ndtr
 from cf_pipeline.recommender import gibbs
 from cf_pipeline.recommender.draws import normal
 from cf_pipeline.recommender.factor_model import FactorModel
-from cf_pipeline.recommender.fits import Fit
+from cf_pipeline.recommender.fits import Fit, check_y_range
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,6 +45,7 @@ def fit(
         ValueError: `y_range` does not reach beyond the rating scale.
     """
     start = time.perf_counter()
+    check_y_range(settings, train)
     sampled = gibbs.fit(train, side, settings, validation, log)
     low, high = settings.y_range
     model = distil(sampled.posterior, settings.n_factors, (low, high), settings.bias)
@@ -65,15 +66,9 @@ def distil(
     mean's own best factors for items are kept, and users are regressed on them, so that a pass over
     blocks of users is enough: the matrix (n_users, n_items) is never in memory.
 
-    Raises:
-        ValueError: `y_range` does not reach beyond the rating scale.
+    `y_range` must reach beyond the rating scale.
     """
     low, high = y_range
-    if not low < posterior.levels[0] <= posterior.levels[-1] < high:
-        raise ValueError(
-            f"y_range {y_range} must reach beyond the rating scale {posterior.levels.tolist()}, "
-            "whose ends a sigmoid never reaches: lower its low, raise its high."
-        )
     users, items = _stacked(posterior)
     basis = _item_factors(users, items, n_factors, centred=bias)
     expected = _expectation(posterior)
@@ -106,7 +101,11 @@ def _stacked(posterior: Posterior) -> tuple[Tensor, Tensor]:
         return weights[..., :-1].transpose(0, 1).flatten(1)
 
     n_samples = len(posterior.mean)
-    of_user, of_item = posterior.user_weights, posterior.item_weights
+    # The unknown are drawn by samples; their mean is known.
+    of_user, of_item = (
+        torch.cat([weights[:, 1:].mean(dim=1, keepdim=True), weights[:, 1:]], dim=1)
+        for weights in (posterior.user_weights, posterior.item_weights)
+    )
     user_bias = (of_user[..., -1].mean(dim=0) + posterior.mean.mean()).unsqueeze(1)
     item_bias = of_item[..., -1].mean(dim=0).unsqueeze(1)
     users = [columns(of_user) / n_samples, user_bias, torch.ones_like(user_bias)]

@@ -81,8 +81,11 @@ def low_rank_features(
     where the features have no more. Columns are orthogonal, and row 0 is zero. The decomposition is
     a randomized one (Halko, Martinsson & Tropp 2011, algorithm 5.1), reproducible for a `seed`.
     """
+    device = side.device
+    if device.type == "mps":  # it has no sparse products
+        rated, by, side = rated.cpu(), by.cpu(), side.cpu()
     met = _met(rated, by, len(side), n_others)
-    known = torch.cat([torch.ones_like(side[:, :1]), side], dim=1)
+    known = torch.cat([side.new_ones(len(side), 1), side], dim=1)
     known[0] = 0  # the unknown
     features = torch.cat([met, known.to_sparse()], dim=1).coalesce()
     width = min(rank + OVERSAMPLING, *features.shape)
@@ -91,7 +94,7 @@ def low_rank_features(
         left, singular, _ = torch.svd_lowrank(features, width, POWER_ITERATIONS)
     low_rank = (left * singular)[:, :rank]
     low_rank[0] = 0  # but for rounding it is
-    return low_rank
+    return low_rank.to(device)
 
 
 def _met(rows: Tensor, columns: Tensor, n_rows: int, n_columns: int) -> Tensor:

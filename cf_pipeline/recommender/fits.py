@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from cf_pipeline.recommender.factor_model import FactorModel
+    from cf_pipeline.recommender.minibatches import EncodedRatings
     from cf_pipeline.recommender.posterior import Posterior
+    from cf_pipeline.recommender.settings import ModelSettings
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,21 @@ class Fit:
     posterior: Posterior | None = field(default=None, repr=False)
 
 
-def resolve_device(name: str) -> torch.device:
+def check_y_range(settings: ModelSettings, train: EncodedRatings) -> None:
+    """Raise ValueError unless the range of predictions reaches beyond the ratings' scale."""
+    low, high = settings.y_range
+    least, greatest = (end.item() for end in train.ratings.aminmax())
+    if not low < least <= greatest < high:
+        raise ValueError(
+            f"y_range {settings.y_range} must reach beyond the ratings, {least:g} to {greatest:g}, "
+            "whose ends a sigmoid never reaches: lower its low, raise its high."
+        )
+
+
+def resolve_device(name: str, method: str) -> torch.device:
     """Return the torch device `name`; 'auto' is cuda where there is one, else mps, else cpu.
+
+    The method 'gibbs' sums by sparse products, which mps does not have: its 'auto' passes it over.
 
     Raises:
         ValueError: there is no such device here.
@@ -37,7 +52,8 @@ def resolve_device(name: str) -> torch.device:
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        mps = torch.backends.mps.is_available() and method != "gibbs"
+        return torch.device("mps" if mps else "cpu")
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:

@@ -68,11 +68,12 @@ def fit(
 ) -> Sampled:
     """Sample factors and biases of every user and item, on the device where the ratings are.
 
-    Samples are reproducible for `settings.seed` on one device.
+    Samples are reproducible for `settings.seed`: bit for bit on a CPU, and on a GPU as far as its
+    sparse products are.
 
     Raises:
         FloatingPointError: the sampler diverged.
-        ValueError: the burn-in leaves no sweep.
+        ValueError: the burn-in leaves no sweep, or all ratings are equal.
     """
     sampler = Sampler(train, side, settings)
     kept, seen = _kept_sweeps(settings), _Seen(validation)
@@ -185,6 +186,11 @@ class Sampler:
         generator = torch.Generator(ratings.device).manual_seed(seed)
         self.ordinal = settings.likelihood == "ordinal"
         self.levels = torch.unique(ratings)
+        if len(self.levels) < 2:
+            raise ValueError(
+                f"All ratings are {self.levels.tolist()}, which says nothing of anybody: train on "
+                "ratings that differ."
+            )
         self.users = Side(
             RatingSums(users, items, ratings, n_users, n_items),
             low_rank_features(users, items, side.users, n_items, rank, seed),

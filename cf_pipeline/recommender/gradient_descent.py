@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from cf_pipeline.recommender.factor_model import FactorModel
 from cf_pipeline.recommender.features import SideFeatures, low_rank_features
-from cf_pipeline.recommender.fits import Fit
+from cf_pipeline.recommender.fits import Fit, check_y_range
 from cf_pipeline.recommender.minibatches import EncodedRatings, Minibatches
 
 if TYPE_CHECKING:
@@ -69,8 +69,10 @@ def fit(
 
     Raises:
         FloatingPointError: the fit diverged.
+        ValueError: `y_range` does not reach beyond the rating scale.
     """
     start = time.perf_counter()
+    check_y_range(settings, train)
     model = _initial_model(train, side, settings)
     batches = Minibatches(train, settings.batch_size, settings.seed)
     optimizer = torch.optim.AdamW(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import optuna
 
@@ -32,21 +32,24 @@ def search(
     The trials share one carved part, whose RMSE is minimised by Optuna's TPE sampler (Bergstra et
     al. 2011), seeded by `base.seed`. `storage` is where the study is written, a SQLite file that
     Optuna's own tools read.
+
+    Raises:
+        FloatingPointError: every trial diverged.
     """
     rest, validation = train.carve(validation_fraction, base.seed)
     suggest = _gibbs if base.method == "gibbs" else _gradient_descent
     fit = distillation.fit if base.method == "gibbs" else gradient_descent.fit
 
     def objective(trial: optuna.Trial) -> float:
-        settings = base.model_copy(update=suggest(trial))
+        settings = base.model_copy(update=suggest(trial, base))
         try:
             fitted = fit(rest, side, settings, validation)
         except FloatingPointError as error:
             raise optuna.TrialPruned(str(error)) from error
-        rmse = fitted.progress[-1]["validation_rmse"]
+        rmse = cast("float", fitted.progress[-1]["validation_rmse"])
         log(f"Trial {trial.number + 1} of {n_trials}: RMSE {rmse:.4f} with {trial.params}")
         trial.set_user_attr("seconds", fitted.seconds)
-        return float(rmse or 0)
+        return rmse
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
@@ -54,21 +57,27 @@ def search(
         sampler=optuna.samplers.TPESampler(seed=base.seed),
         storage=f"sqlite:///{storage}",
     )
-    names = suggest(optuna.trial.FixedTrial(base.model_dump()))
+    names = suggest(optuna.trial.FixedTrial(base.model_dump()), base)
     study.enqueue_trial({name: getattr(base, name) for name in names})
     study.optimize(objective, n_trials=n_trials)
+    if not study.get_trials(states=[optuna.trial.TrialState.COMPLETE]):
+        raise FloatingPointError(
+            f"All {n_trials} trials diverged: start from other settings, or look at {storage}."
+        )
     return study
 
 
-def _gibbs(trial: optuna.trial.BaseTrial) -> dict[str, object]:
+def _gibbs(trial: optuna.trial.BaseTrial, base: FactorModelSettings) -> dict[str, object]:
     return {
         "sampled_factors": trial.suggest_int("sampled_factors", 4, 40, step=2),
         "feature_rank": trial.suggest_int("feature_rank", 16, 160, step=16),
-        "burn_in": trial.suggest_int("burn_in", 5, 50, step=5),
+        "burn_in": trial.suggest_int("burn_in", 1, max(1, base.sweeps // 2)),
     }
 
 
-def _gradient_descent(trial: optuna.trial.BaseTrial) -> dict[str, object]:
+def _gradient_descent(
+    trial: optuna.trial.BaseTrial, _base: FactorModelSettings
+) -> dict[str, object]:
     return {
         "n_factors": trial.suggest_int("n_factors", 5, 60, step=5),
         "feature_rank": trial.suggest_int("feature_rank", 16, 160, step=16),

@@ -19,7 +19,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.special import ndtr, ndtri
 
-from cf_pipeline.recommender.draws import normal, truncated_normal_mean
+from cf_pipeline.recommender.draws import (
+    normal,
+    normal_probability,
+    truncated_normal_mean,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +36,7 @@ NUMBERS_AT_ONCE = 1 << 22  # of the weights that are gathered to predict a batch
 RIDGE = 1.0  # of a regression on side features: one pseudo-observation for each
 LEAST_SCATTER = 1e-3  # the sum of squared residuals that a weight has at least
 EM_STEPS = 20
+USER_SEED, ITEM_SEED = 0, 1  # of what is drawn for newcomers
 RATINGS_TO_CALIBRATE = 20_000
 BISECTIONS = 30
 
@@ -56,7 +61,8 @@ class Sample(NamedTuple):
 class Predicted(NamedTuple):
     """The predictive distributions of n ratings, in stars.
 
-    `mean` (n,) and `std` (n,) are their moments, `probabilities` (n, n_levels) those of the levels.
+    `mean` (n,) is the rating expected, inside the rating scale; `std` (n,) is how far a rating is
+    from it, were the scale without ends; `probabilities` (n, n_levels) are those of the levels.
     """
 
     mean: Tensor
@@ -64,7 +70,7 @@ class Predicted(NamedTuple):
     probabilities: Tensor
 
     def interval(self, coverage: float) -> tuple[Tensor, Tensor]:
-        """Return the ends (n,) of the central intervals of the normals with these moments."""
+        """Return the ends (n,) of the normals' central intervals, which may exceed the scale."""
         reach = ndtri(self.std.new_tensor((1 + coverage) / 2)) * self.std
         return self.mean - reach, self.mean + reach
 
@@ -100,13 +106,15 @@ class Newcomers(NamedTuple):
         """Return the mean weights (n_samples, n, width) given `features` (n, n_features)."""
         return self.coefficients[:, :1] + features @ self.coefficients[:, 1:]
 
-    def draw(self, features: Tensor) -> Tensor:
-        """Draw weights (n_samples, n, width) so that their mean over the samples stays exact."""
+    def draw(self, features: Tensor, seed: int) -> Tensor:
+        """Draw weights (n_samples, n, width) so that their mean over the samples stays exact.
+
+        Users and items need seeds of their own: noise in common would make them seem alike.
+        """
         mean = self.mean(features)
-        noise = normal(torch.Generator(features.device).manual_seed(0), *mean.shape)
+        noise = normal(torch.Generator(features.device).manual_seed(seed), *mean.shape)
         root: Tensor = torch.linalg.cholesky(self.covariance)
-        deviation = noise @ root.mT
-        return mean + deviation - deviation.mean(dim=0)
+        return mean + _centred(noise @ root.mT)
 
 
 @dataclass(frozen=True)
@@ -129,9 +137,10 @@ class Posterior:
     def of(cls, samples: Sequence[Sample], levels: Tensor, ordinal: bool) -> Self:
         """Return the posterior that has these samples, and an unknown user and item."""
         stacked = Sample(*(torch.stack(parts) for parts in zip(*samples, strict=True)))
-        for weights in (stacked.user_weights, stacked.item_weights):
+        sides = (stacked.user_weights, USER_SEED), (stacked.item_weights, ITEM_SEED)
+        for weights, seed in sides:
             nothing = levels.new_empty(weights.shape[1], 0)
-            weights[:, :1] = Newcomers.like(weights[:, 1:], nothing[1:]).draw(nothing[:1])
+            weights[:, :1] = Newcomers.like(weights[:, 1:], nothing[1:]).draw(nothing[:1], seed)
         return cls(*stacked, levels, ordinal)
 
     def thinned(self, n_samples: int) -> Self:
@@ -170,10 +179,8 @@ class Posterior:
     def _predict(self, users: Tensor, items: Tensor) -> Predicted:
         center = self.centers(users, items)
         precision = self.user_precision[:, users]
-        below = (self.edges.unsqueeze(1) - center.unsqueeze(2)) * precision.sqrt().unsqueeze(2)
-        at_most = ndtr(below).mean(dim=0)
-        none = at_most.new_zeros(len(at_most), 1)
-        probabilities = torch.cat([none, at_most, none + 1], dim=1).diff(dim=1)
+        ends = (self._level_ends.unsqueeze(1) - center.unsqueeze(2)) * precision.sqrt().unsqueeze(2)
+        probabilities = normal_probability(ends[..., :-1], ends[..., 1:]).mean(dim=0)
         if self.ordinal:
             mean = probabilities @ self.levels
             variance = probabilities @ self.levels.square() - mean.square()
@@ -211,16 +218,17 @@ class Posterior:
 
         `items` (n,) are the indices of what the user rated, `ratings` (n,) the stars; `features`
         (1, n_features) are what else is known, from which `newcomers` tells the prior. In each
-        sample the weights are the mean of their conditional given the items' (Salakhutdinov & Mnih
-        2008, equations 12 and 13); EM finds the latent ratings of an ordinal likelihood.
+        sample the weights are drawn from their conditional given the items' (Salakhutdinov & Mnih
+        2008, equations 12 and 13), so that their mean over the samples stays exact; EM finds the
+        latent ratings of an ordinal likelihood.
         """
         of_item = self.item_weights[:, items]
         table = torch.cat([of_item[..., :-1], torch.ones_like(of_item[..., -1:])], dim=2)
         offset = of_item[..., -1] + self.mean.unsqueeze(1)
-        noise = self._mean_precision[:, None, None]
-        scale = noise.squeeze(2).sqrt()
+        precision = self._mean_precision[:, None, None]
+        scale = precision.squeeze(2).sqrt()
         prior_precision = torch.linalg.inv(newcomers.covariance)
-        root = torch.linalg.cholesky(prior_precision + noise * table.mT @ table)
+        root = torch.linalg.cholesky(prior_precision + precision * table.mT @ table)
         weights = newcomers.mean(features).mT
         constant = prior_precision @ weights
         target = ratings.expand_as(offset)
@@ -229,9 +237,11 @@ class Posterior:
                 center = offset + (table @ weights).squeeze(2)
                 low, high = ((end - center) * scale for end in self._ends(ratings))
                 target = center + truncated_normal_mean(low, high) / scale
-            linear = constant + noise * table.mT @ (target - offset).unsqueeze(2)
+            linear = constant + precision * table.mT @ (target - offset).unsqueeze(2)
             weights = torch.cholesky_solve(linear, root)
-        return weights.mT
+        noise = normal(torch.Generator(root.device).manual_seed(USER_SEED), *weights.shape)
+        deviation = torch.linalg.solve_triangular(root.mT, noise, upper=True)
+        return (weights + _centred(deviation)).mT
 
     def save(self, directory: Path) -> None:
         """Write `posterior.safetensors` and `posterior.json` into `directory`."""
@@ -291,7 +301,16 @@ class Posterior:
 
     def _ends(self, ratings: Tensor) -> tuple[Tensor, Tensor]:
         """Return the ends (n_samples, n) of the levels of `ratings` (n,)."""
-        infinite = torch.full_like(self.edges[:, :1], torch.inf)
-        ends = torch.cat([-infinite, self.edges, infinite], dim=1)
         level = torch.bucketize(ratings, self.levels)
-        return ends[:, level], ends[:, level + 1]
+        return self._level_ends[:, level], self._level_ends[:, level + 1]
+
+    @property
+    def _level_ends(self) -> Tensor:
+        """The edges, and infinity on either side, (n_samples, n_levels + 1)."""
+        infinite = torch.full_like(self.edges[:, :1], torch.inf)
+        return torch.cat([-infinite, self.edges, infinite], dim=1)
+
+
+def _centred(deviations: Tensor) -> Tensor:
+    """Return deviations (n_samples, ...) that are zero in the mean over the samples."""
+    return deviations - deviations.mean(dim=0)

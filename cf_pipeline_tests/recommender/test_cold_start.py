@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 
 from cf_pipeline.recommender import cold_start, gibbs
@@ -62,6 +63,13 @@ def test_the_known_are_predicted_as_without_newcomers(
     alone = posterior.predict(encoded.users, encoded.items)
     torch.testing.assert_close(together.mean[is_known], alone.mean)
     torch.testing.assert_close(together.std[is_known], alone.std)
+    # Noise that both sides had in common would add to every product of newcomers' factors.
+    strangers = pairs.assign(user=-1, movie=-1)[:1]
+    exact = cold_start.predict(posterior, strangers, *known, users, movies)
+    weights = posterior.user_weights[:, 1:].mean(1), posterior.item_weights[:, 1:].mean(1)
+    products = (weights[0][:, :-1] * weights[1][:, :-1]).sum(1)
+    center = posterior.mean + weights[0][:, -1] + weights[1][:, -1] + products
+    assert exact.mean.item() == pytest.approx(center.mean().item(), abs=0.35)
     nobody = pairs.assign(user=-1, movie=-1)[:1]
     unknown = cold_start.predict(posterior, nobody, *known, users, movies)
     zero = torch.zeros(1, dtype=torch.int64)

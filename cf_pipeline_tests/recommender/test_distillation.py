@@ -39,9 +39,9 @@ def predict(model: FactorModel, users: Tensor, items: Tensor) -> Tensor:
 
 
 def furthest(model: FactorModel, posterior: Posterior) -> float:
-    """Return the most stars by which predictions of model and posterior differ over all pairs."""
+    """Return the most stars by which predictions of model and posterior differ over known pairs."""
     off = predict(model, USERS, ITEMS) - posterior.predict(USERS, ITEMS).mean
-    return off.abs().max().item()
+    return off[(USERS > 0) & (ITEMS > 0)].abs().max().item()
 
 
 def test_the_default_settings_reach_their_bar_on_u1(u1: Fold, distilled: FactorModel) -> None:
@@ -134,12 +134,23 @@ def test_blocks_of_users_make_no_difference(bias: bool, monkeypatch: pytest.Monk
         torch.testing.assert_close(in_blocks.state_dict()[name], table, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("y_range", [(1.0, 5.5), (0.0, 5.0), (2.0, 3.0), (5.5, 0.0)])
-def test_a_range_that_does_not_reach_beyond_the_scale_is_refused(
-    y_range: tuple[float, float],
+@pytest.mark.parametrize("y_range", [[1.0, 5.5], [0.0, 5.0], [2.0, 3.0], [5.5, 0.0]])
+def test_a_range_that_does_not_reach_beyond_the_scale_is_refused(y_range: list[float]) -> None:
+    settings = GibbsSettings(sweeps=2, burn_in=1, y_range=y_range)
+    with pytest.raises(ValueError, match=r"must reach beyond the ratings, 1 to 5, .*raise its"):
+        fit(*some_ratings(), settings)
+
+
+def test_the_unknown_are_predicted_as_the_others_are_on_average(
+    sampled: Sampled, distilled: FactorModel
 ) -> None:
-    with pytest.raises(ValueError, match=r"must reach beyond the rating scale \[1.0, .*raise its"):
-        distil(some_posterior(), 2, y_range, bias=True)
+    posterior = sampled.posterior
+    nobody = torch.zeros(posterior.user_weights.shape[1] - 1, dtype=torch.int64)
+    known = torch.arange(1, len(nobody) + 1)
+    of_nobody, of_somebody = (
+        predict(distilled, users, torch.full_like(users, 50)) for users in (nobody, known)
+    )
+    assert of_nobody[0].item() == pytest.approx(of_somebody.mean().item(), abs=0.05)
 
 
 @pytest.mark.parametrize("n_factors", [11, 40])

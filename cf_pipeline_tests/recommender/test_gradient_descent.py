@@ -150,13 +150,20 @@ def test_row_0_is_the_mean_of_the_others(fitted: Fit) -> None:
 
 @SMALL
 def test_predictions_stay_inside_the_y_range(settings: GradientDescentSettings) -> None:
-    narrow = settings.model_copy(update={"y_range": [2.5, 3.25], "epochs": 20})
+    narrow = settings.model_copy(update={"y_range": [0.9, 5.1], "epochs": 20})
     model = fit(*some_ratings(), narrow).model
     users, items = torch.cartesian_prod(torch.arange(21), torch.arange(31)).T
     predicted = model(users, items).detach().numpy()
-    assert predicted.min() > 2.5
-    assert predicted.max() < 3.25
+    assert predicted.min() > 0.9
+    assert predicted.max() < 5.1
     assert np.ptp(predicted) > 0.3
+
+
+@pytest.mark.parametrize("y_range", [[1.0, 5.5], [0.0, 5.0], [2.0, 3.0], [5.5, 0.0]])
+def test_a_range_that_does_not_reach_beyond_the_scale_is_refused(y_range: list[float]) -> None:
+    settings = SMALL_PLAIN.model_copy(update={"y_range": y_range})
+    with pytest.raises(ValueError, match=r"must reach beyond the ratings, 1 to 5, .*raise its"):
+        fit(*some_ratings(), settings)
 
 
 def test_features_say_something_of_who_rated_nothing() -> None:

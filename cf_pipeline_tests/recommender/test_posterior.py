@@ -224,3 +224,25 @@ def test_a_pickle_is_refused_and_never_run(
     assert not sprung.exists()
     load(io.BytesIO(file.getvalue()))
     assert sprung.exists()  # so the bait works
+
+
+def test_the_unknown_user_and_item_are_drawn_apart_from_each_other(sampled: Sampled) -> None:
+    """Noise in common once made an unknown pair the best liked of all: 4.26 stars, for 3.16."""
+    users, items = sampled.posterior.user_weights, sampled.posterior.item_weights
+    means = users[:, 1:].mean(dim=1), items[:, 1:].mean(dim=1)
+    exact = sampled.posterior.mean + means[0][:, -1] + means[1][:, -1]
+    exact = exact + (means[0][:, :-1] * means[1][:, :-1]).sum(dim=1)
+    nobody = torch.zeros(1, dtype=torch.int64)
+    predicted = sampled.posterior.predict(nobody, nobody).mean.item()
+    assert predicted == pytest.approx(exact.mean().item(), abs=0.25)
+
+
+def test_no_level_is_impossible(sampled: Sampled) -> None:
+    """One of probability 0 that came to be would make the likelihood's logarithm infinite."""
+    n_users, n_items = (
+        sampled.posterior.user_weights.shape[1],
+        sampled.posterior.item_weights.shape[1],
+    )
+    users = torch.arange(0, n_users, 9).repeat_interleave(n_items)
+    items = torch.arange(n_items).repeat(len(users) // n_items)
+    assert sampled.posterior.predict(users, items).probabilities.min() > 0
