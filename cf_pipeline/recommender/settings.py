@@ -41,8 +41,8 @@ class GibbsSettings(ModelSettings):
 
     likelihood: Literal["gaussian", "ordinal"] = Field(
         "gaussian",
-        description="Ratings as numbers with normal noise, or as ordered levels: slower, a little "
-        "more accurate.",
+        description="Ratings as numbers with normal noise, or as ordered levels: slower, with "
+        "better probabilities of each level.",
     )
     sampled_factors: int = Field(16, gt=0, description="Factors that are sampled.")
     sweeps: int = Field(150, gt=1, description="Draws of every unknown.")
