@@ -76,8 +76,7 @@ def cross_validation(
     def build(directory: Path) -> Metadata:
         import pandas as pd
 
-        from cf_pipeline.recommender import plots
-        from cf_pipeline.recommender.cross_validation import Score, Standing, folds
+        from cf_pipeline.recommender.cross_validation import Score, folds
         from cf_pipeline.recommender.validation import check_ratings
 
         rows = pd.read_parquet(ratings.path("ratings.parquet"))
@@ -116,37 +115,47 @@ def cross_validation(
             context.log.info(f"{contender.name} on {fold}: {result}")
             return result
 
-        scores = {
-            contender.name: {fold: score(contender, fold) for fold in parts}
-            for contender in contenders(config, *side_tables)
-        }
-        standings = sorted(
-            (Standing.of(name, list(of.values())) for name, of in scores.items()),
-            key=lambda standing: standing.rmse,
-        )
-        leaderboard = [asdict(standing) for standing in standings]
-        written = {
-            "leaderboard": [_without_seconds(standing) for standing in standings],
-            "scores": {
-                name: {fold: _without_seconds(one) for fold, one in of.items()}
-                for name, of in scores.items()
+        return report(
+            directory,
+            {
+                contender.name: {fold: score(contender, fold) for fold in parts}
+                for contender in contenders(config, *side_tables)
             },
-        }
-        text = json.dumps(written, indent=1)
-        (directory / "cross_validation.json").write_text(text, encoding="utf-8")
-        rmse_of_folds = [
-            {"method": name, **{fold: one.rmse for fold, one in of.items()}}
-            for name, of in scores.items()
-        ]
-        return {
-            "leaderboard": table_of(leaderboard),
-            "rmse_of_folds": table_of(rmse_of_folds),
-            "best_method": standings[0].method,
-            "best_rmse": standings[0].rmse,
-            "leaderboard_plot": picture(plots.leaderboard(leaderboard), "leaderboard"),
-        }
+        )
 
     return artifacts.materialize(context, build, [ratings, movies, users], config.model_dump())
+
+
+def report(directory: Path, scores: "Mapping[str, Mapping[str, Score]]") -> Metadata:
+    """Write the scores of each contender on each fold, and return the leaderboard to show."""
+    from cf_pipeline.recommender import plots
+    from cf_pipeline.recommender.cross_validation import Standing
+
+    standings = sorted(
+        (Standing.of(name, list(of.values())) for name, of in scores.items()),
+        key=lambda standing: standing.rmse,
+    )
+    written = {
+        "leaderboard": [_without_seconds(standing) for standing in standings],
+        "scores": {
+            name: {fold: _without_seconds(one) for fold, one in of.items()}
+            for name, of in scores.items()
+        },
+    }
+    text = json.dumps(written, indent=1)
+    (directory / "cross_validation.json").write_text(text, encoding="utf-8")
+    leaderboard = [asdict(standing) for standing in standings]
+    rmse_of_folds = [
+        {"method": name, **{fold: one.rmse for fold, one in of.items()}}
+        for name, of in scores.items()
+    ]
+    return {
+        "leaderboard": table_of(leaderboard),
+        "rmse_of_folds": table_of(rmse_of_folds),
+        "best_method": standings[0].method,
+        "best_rmse": standings[0].rmse,
+        "leaderboard_plot": picture(plots.leaderboard(leaderboard), "leaderboard"),
+    }
 
 
 def _without_seconds(of: "Score | Standing") -> dict[str, object]:

@@ -3,6 +3,7 @@
 Everywhere the posterior is the one that is kept beside the model: the default fit's, thinned.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,30 +15,15 @@ from torch import Tensor
 from cf_pipeline.recommender import gibbs, metrics
 from cf_pipeline.recommender.features import SideFeatures, user_side_features
 from cf_pipeline.recommender.minibatches import EncodedRatings
-from cf_pipeline.recommender.posterior import Newcomers, Posterior
+from cf_pipeline.recommender.posterior import Newcomers, Posterior, Predicted
 from cf_pipeline.recommender.settings import GibbsSettings
+from cf_pipeline.recommender.splits import Mask
+from cf_pipeline.recommender.uncertainty import UncertaintyReport, evaluate
 from cf_pipeline.recommender.validation import RATING_SCALE
 from cf_pipeline.recommender.vocabulary import Vocabulary
 
-COVERAGE = 0.9
-LIKED = 4  # stars
-BINS = 10
 GROUPS = 5
 FIRST_RATINGS = 20
-
-Numbers = npt.NDArray[np.floating]
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """What the posterior said of a test part: how often its intervals hold a rating, and more.
-
-    `probability` (n,) is that of a test rating to be at least LIKED, `liked` (n,) whether it is.
-    """
-
-    coverage: float
-    probability: Numbers
-    liked: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -48,33 +34,21 @@ class _Fit:
     movies: Vocabulary
 
 
-def calibration(
-    train: pd.DataFrame, test: pd.DataFrame, users: pd.DataFrame, movies: pd.DataFrame
-) -> Calibration:
-    """Fit to `train` and judge on `test`; `users` and `movies` are the side tables."""
-    fit = _fit(train, users, movies)
-    of_test = EncodedRatings.of(test, fit.users, fit.movies)
-    predicted = fit.posterior.predict(of_test.users, of_test.items)
-    low, high = predicted.interval(COVERAGE)
-    ratings = of_test.ratings
-    inside = (low <= ratings) & (ratings <= high)
-    return Calibration(
-        inside.float().mean().item(),
-        predicted.probabilities[:, fit.posterior.levels >= LIKED].sum(1).numpy(),
-        (ratings >= LIKED).numpy(),
-    )
+def uncertainty_of(
+    ratings: pd.DataFrame, folds: Sequence[Mask], users: pd.DataFrame, movies: pd.DataFrame
+) -> UncertaintyReport:
+    """Fit to all but each fold, and judge the predictions of all folds together.
 
-
-def expected_calibration_error(parts: list[Calibration]) -> float:
-    """Return the mean over all ratings of |mean probability - share liked| of the rating's bin.
-
-    The bins are of equal width (Naeini, Cooper & Hauskrecht 2015).
+    `users` and `movies` are the side tables.
     """
-    probability = np.concatenate([part.probability for part in parts])
-    liked = np.concatenate([part.liked for part in parts])
-    bins = np.minimum((probability * BINS).astype(int), BINS - 1)
-    gaps = np.bincount(bins, probability - liked, BINS)  # each is its bin's gap times its count
-    return float(np.abs(gaps).sum() / len(probability))
+    parts = []
+    for in_test in folds:
+        fit = _fit(ratings[~in_test], users, movies)
+        of_test = EncodedRatings.of(ratings[in_test], fit.users, fit.movies)
+        predicted = fit.posterior.predict(of_test.users, of_test.items)
+        parts.append((of_test.ratings, *predicted))
+    actual, *columns = (torch.cat(column) for column in zip(*parts, strict=True))
+    return evaluate(actual, Predicted(*columns), fit.posterior.levels)
 
 
 def fold_in_rmses(
