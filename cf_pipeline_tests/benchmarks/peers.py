@@ -117,7 +117,7 @@ def fastai_collab(train: pd.DataFrame) -> Fitted:
     return Fitted(seconds, predict)
 
 
-class _NoValidation(fastai.Callback):  # type: ignore[misc]
+class _NoValidation(fastai.Callback):  # type: ignore[misc]  # its base has no types
     """Leaves out the pass over the validation part, which is empty."""
 
     def before_validate(self) -> None:

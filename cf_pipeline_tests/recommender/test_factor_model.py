@@ -4,9 +4,7 @@ import io
 import json
 import math
 import os
-import pickle
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,7 @@ from torch import Tensor
 
 from cf_pipeline.recommender.factor_model import FactorModel, ModelFileError, sigmoid_range
 from cf_pipeline.recommender.vocabulary import NA, Vocabulary
+from cf_pipeline_tests.recommender.bait import PICKLES, dumped
 
 N_USERS, N_ITEMS, N_FACTORS = 5, 4, 3
 INDICES = st.lists(
@@ -245,29 +244,16 @@ def test_damaged_files_are_refused(
     assert str(tmp_path) in str(refusal.value)
 
 
-class Bait:
-    """Makes a folder when it is unpickled."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
-        return os.mkdir, (str(self.folder),)
-
-
-@pytest.mark.parametrize(
-    ("dump", "load"),
-    [(pickle.dump, pickle.load), (torch.save, partial(torch.load, weights_only=False))],
-)
+@PICKLES
 def test_a_pickle_is_refused_and_never_run(
     tmp_path: Path, dump: Callable[..., None], load: Callable[[io.BytesIO], object]
 ) -> None:
     some_model().save(tmp_path, USERS, MOVIES)
-    file, sprung = io.BytesIO(), tmp_path / "sprung"
-    dump(Bait(sprung), file)
-    (tmp_path / "model.safetensors").write_bytes(file.getvalue())
+    sprung = tmp_path / "sprung"
+    pickled = dumped(dump, sprung)
+    (tmp_path / "model.safetensors").write_bytes(pickled)
     with pytest.raises(ModelFileError, match="cannot be read: SafetensorError"):
         FactorModel.load(tmp_path)
     assert not sprung.exists()
-    load(io.BytesIO(file.getvalue()))
+    load(io.BytesIO(pickled))
     assert sprung.exists()  # so the bait works

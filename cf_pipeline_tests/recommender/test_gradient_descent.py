@@ -108,27 +108,6 @@ def test_a_validation_part_is_judged_and_not_learned_from(
 
 
 @SMALL
-def test_a_validation_part_is_judged_and_never_learnt_from(
-    settings: GradientDescentSettings,
-) -> None:
-    train, side = some_ratings(80)
-    rest, carved = train.carve(0.25, seed=0)
-    without = fit(rest, side, settings)
-    judged = fit(rest, side, settings, carved)
-    assert all(
-        torch.equal(one, other)
-        for one, other in zip(
-            without.model.state_dict().values(), judged.model.state_dict().values(), strict=True
-        )
-    )
-    users, items, stars = carved
-    with torch.no_grad():
-        errors = judged.model(users, items).clamp(1, 5) - stars
-    last = judged.progress[-1]["validation_rmse"]
-    assert last == pytest.approx(errors.square().mean().sqrt().item(), rel=1e-6)
-
-
-@SMALL
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_fit_ends_as_a_plain_model(settings: GradientDescentSettings, bias: bool) -> None:
     model = fit(*some_ratings(), settings.model_copy(update={"bias": bias})).model

@@ -3,9 +3,7 @@
 import io
 import math
 import os
-import pickle
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from statistics import NormalDist
 
@@ -18,6 +16,7 @@ from torch import Tensor
 from cf_pipeline.recommender import posterior as module
 from cf_pipeline.recommender.gibbs import Sampled
 from cf_pipeline.recommender.posterior import Posterior, PosteriorFileError, Predicted
+from cf_pipeline_tests.recommender.bait import PICKLES, dumped
 from cf_pipeline_tests.recommender.simulation import Fold, Simulated, some_posterior
 
 BOTH = pytest.mark.parametrize("ordinal", [False, True], ids=["gaussian", "ordinal"])
@@ -198,31 +197,18 @@ def test_tensors_of_too_few_dimensions_are_refused(tmp_path: Path, name: str) ->
         Posterior.load(tmp_path)
 
 
-class Bait:
-    """Makes a folder when it is unpickled."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
-        return os.mkdir, (str(self.folder),)
-
-
-@pytest.mark.parametrize(
-    ("dump", "load"),
-    [(pickle.dump, pickle.load), (torch.save, partial(torch.load, weights_only=False))],
-)
+@PICKLES
 def test_a_pickle_is_refused_and_never_run(
     tmp_path: Path, dump: Callable[..., None], load: Callable[[io.BytesIO], object]
 ) -> None:
     some_posterior().save(tmp_path)
-    file, sprung = io.BytesIO(), tmp_path / "sprung"
-    dump(Bait(sprung), file)
-    (tmp_path / "posterior.safetensors").write_bytes(file.getvalue())
+    sprung = tmp_path / "sprung"
+    pickled = dumped(dump, sprung)
+    (tmp_path / "posterior.safetensors").write_bytes(pickled)
     with pytest.raises(PosteriorFileError, match="cannot be read: SafetensorError"):
         Posterior.load(tmp_path)
     assert not sprung.exists()
-    load(io.BytesIO(file.getvalue()))
+    load(io.BytesIO(pickled))
     assert sprung.exists()  # so the bait works
 
 
