@@ -5,7 +5,8 @@ its code, its config and the data versions of its inputs. What stands under that
 absent: it is built beside it and renamed into place. A manifest records every file's SHA-256, so a
 deleted, truncated or altered result is recognised and built again.
 
-Nothing here knows Dagster: see `cf_pipeline.caching` for how assets use it.
+Nothing here knows Dagster: see `cf_pipeline.caching` for how assets use it, and
+`cf_pipeline.upkeep` for what is removed, and when.
 """
 
 from __future__ import annotations
@@ -19,16 +20,14 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-from filelock import FileLock
+from cf_pipeline.locks import Log, exclusive
+from cf_pipeline.store_layout import ArtifactError, ensure_layout, writing
 
 Build = Callable[[Path], Mapping[str, Any]]
 
 MANIFEST = "manifest.json"
-
-
-class ArtifactError(Exception):
-    """A result that is asked for is not there, or is not what was written."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ class ArtifactStore:
     """Results under `root`: one directory an asset, in it one a result, named by its recipe's key.
 
     `<asset>/latest` is a link to the result used last, for people and notebooks; the pipeline never
-    reads it.
+    reads it. A result's directory was modified, by its time, when the result was last used.
     """
 
     def __init__(self, root: Path) -> None:
@@ -115,11 +114,14 @@ class ArtifactStore:
     def open(self, asset: str, key: str) -> Artifact:
         """Return the result `key` of `asset`; its files are verified where they are used.
 
+        It counts as used from now on.
+
         Raises:
             ArtifactError: there is no such result, or its manifest is damaged.
         """
         directory = self.root / asset / key
         try:
+            _touch(directory)
             manifest = json.loads((directory / MANIFEST).read_bytes())
             seal = manifest.pop("seal")
         except FileNotFoundError as error:
@@ -141,33 +143,33 @@ class ArtifactStore:
             metadata=manifest["metadata"],
         )
 
-    def get_or_build(
-        self,
-        recipe: Recipe,
-        build: Build,
-        log: Callable[[str], None],
-    ) -> tuple[Artifact, bool]:
+    def get_or_build(self, recipe: Recipe, build: Build, log: Log) -> tuple[Artifact, bool]:
         """Return the recipe's result and whether it was there already.
 
         `build` writes the result's files into the empty directory it is given and returns the
         metadata. It runs in one process at a time for a recipe: others wait, then find the result.
         The lock is the operating system's and dies with its holder. An exception in `build` leaves
         nothing behind under the result's name.
+
+        Raises:
+            ArtifactError: the store cannot be written, or is of a later release of cf_pipeline.
         """
         artifact = self._find(recipe, log)
         hit = artifact is not None
         if artifact is None:
-            parent = self.root / recipe.asset
-            parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(parent / f"{recipe.key}.lock"):
-                artifact = self._find(recipe, log)
-                hit = artifact is not None
-                if artifact is None:
-                    artifact = self._build(recipe, build)
-        self._point_latest(artifact)
+            ensure_layout(self.root, log)
+            with writing(self.root, recipe.asset):
+                parent = self.root / recipe.asset
+                parent.mkdir(parents=True, exist_ok=True)
+                with exclusive(parent / f"{recipe.key}.lock", log):
+                    artifact = self._find(recipe, log)
+                    hit = artifact is not None
+                    if artifact is None:
+                        artifact = self._build(recipe, build)
+        self._point_latest(artifact, log)
         return artifact, hit
 
-    def _find(self, recipe: Recipe, log: Callable[[str], None]) -> Artifact | None:
+    def _find(self, recipe: Recipe, log: Log) -> Artifact | None:
         if not (self.root / recipe.asset / recipe.key).exists():
             return None
         try:
@@ -180,9 +182,11 @@ class ArtifactStore:
 
     def _build(self, recipe: Recipe, build: Build) -> Artifact:
         final = self.root / recipe.asset / recipe.key
-        partial = final.with_suffix(".partial")
-        # The lock is ours, so whatever is left here belonged to a process that died.
-        shutil.rmtree(partial, ignore_errors=True)
+        # The lock is ours, so whatever is left here belonged to a process that died. A child of it
+        # may still write there: ours is another directory.
+        for left in final.parent.glob(f"{recipe.key}.*partial"):
+            shutil.rmtree(left, ignore_errors=True)
+        partial = final.with_suffix(f".{uuid4().hex[:8]}.partial")
         partial.mkdir()
         try:
             metadata = build(partial)
@@ -206,19 +210,37 @@ class ArtifactStore:
             shutil.rmtree(partial, ignore_errors=True)
         return self.open(recipe.asset, recipe.key)
 
-    def _point_latest(self, artifact: Artifact) -> None:
+    def _point_latest(self, artifact: Artifact, log: Log) -> None:
         link = self.root / artifact.asset / "latest"
         if link.is_symlink() and link.readlink() == Path(artifact.key):
             return
-        fresh = link.with_name(f"latest.{os.getpid()}.partial")
-        fresh.unlink(missing_ok=True)
-        fresh.symlink_to(artifact.key)
-        fresh.replace(link)
+        try:
+            with exclusive(link.with_suffix(".lock"), log):
+                fresh = link.with_suffix(".partial")
+                fresh.unlink(missing_ok=True)
+                fresh.symlink_to(artifact.key)
+                fresh.replace(link)
+        except OSError as error:  # in a store that can only be read
+            log(f"{link} was left as it is: {error}")
 
 
 def _digest(value: object) -> str:
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+
+
+def _touch(directory: Path) -> None:
+    """Say that the result is in use now, which keeps it from being removed as unused.
+
+    Raises:
+        FileNotFoundError: there is no such directory.
+    """
+    try:
+        os.utime(directory)
+    except FileNotFoundError:
+        raise
+    except OSError:  # nothing is removed from a store that can only be read
+        return
 
 
 def _sealed_file(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Jobs: what is run when somebody asks for it, beside the assets."""
+"""Jobs, schedules and sensors: what runs beside the assets."""
 
 import json
 from importlib.util import find_spec
@@ -8,10 +8,12 @@ from pathlib import Path
 import dagster as dg
 from pydantic import Field
 
+from cf_pipeline import runs, upkeep
 from cf_pipeline.caching import Artifacts, Metadata, shown_metadata
 from cf_pipeline.code_version import code_version
 from cf_pipeline.metadata import table_of
 from cf_pipeline.recommender.settings import FactorModelSettings
+from cf_pipeline.store_layout import sweep_leftovers
 
 OPTUNA = "Hyper-parameter search needs Optuna: pip install 'cf_pipeline[search]'."
 INPUTS = ("train_test_split", "vocabularies", "movies", "users")
@@ -107,3 +109,63 @@ def search_hyperparameters(
 def hyperparameter_search() -> None:
     """Search better settings for the factor model, on rows carved from its training part."""
     search_hyperparameters()
+
+
+class UpkeepConfig(dg.Config):
+    """What the artifact store keeps."""
+
+    keep: int = Field(
+        10,
+        ge=1,
+        description="Results that each asset keeps, those used last. One to which a link or "
+        "Dagster's history points as the latest stays in any case, as does what was used since a "
+        "run in progress began.",
+    )
+    dry_run: bool = Field(False, description="Only say what would be removed.")
+
+
+@dg.op
+def tidy_store(
+    context: dg.OpExecutionContext, artifacts: dg.ResourceParam[Artifacts], config: UpkeepConfig
+) -> None:
+    """Remove results that nobody needs, and what processes left that were killed."""
+    root = artifacts.store.root
+    results = upkeep.unneeded(root, config.keep, upkeep.latest_in_history(context.instance, root))
+    shown = [result.shown() for result in results]
+    removed = 0
+    for result, row in zip(results, shown, strict=True):
+        context.log.info(f"{'Would remove' if config.dry_run else 'Removing'} {row}")
+        removed += not config.dry_run and upkeep.remove(result)
+    leftovers = [] if config.dry_run else sweep_leftovers(root)
+    context.log.info(f"{removed} of {len(shown)} results removed; leftovers: {leftovers}.")
+    context.add_output_metadata(
+        {
+            "dry_run": config.dry_run,
+            "unneeded": len(shown),
+            "removed": removed,
+            "leftovers": len(leftovers),
+            **({"results": table_of(shown)} if shown else {}),
+        }
+    )
+
+
+@dg.job
+def store_upkeep() -> None:
+    """Remove from the artifact store what nobody needs; see its config for what is kept."""
+    tidy_store()
+
+
+store_upkeep_schedule = dg.ScheduleDefinition(
+    job=store_upkeep,
+    cron_schedule="0 4 * * *",
+    description="Tidies the artifact store every night. Off until somebody switches it on.",
+)
+
+
+@dg.sensor(minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.RUNNING)
+def dead_runs(
+    context: dg.SensorEvaluationContext, artifacts: dg.ResourceParam[Artifacts]
+) -> dg.SkipReason:
+    """Marks runs as failed whose process was killed, of which Dagster hears nothing."""
+    failed = runs.fail_dead_runs(context.instance, artifacts.store.root, context.log.warning)
+    return dg.SkipReason(f"Marked as failed: {', '.join(failed) or 'none'}.")

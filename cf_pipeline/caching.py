@@ -17,8 +17,10 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from cf_pipeline.artifacts import Artifact, ArtifactError, ArtifactStore, Recipe
+from cf_pipeline import runs
+from cf_pipeline.artifacts import Artifact, ArtifactStore, Recipe
 from cf_pipeline.code_version import edited_modules
+from cf_pipeline.store_layout import ArtifactError, ensure_layout
 
 Metadata = Mapping[str, Any]  # values that Dagster takes as metadata
 Build = Callable[[Path], Metadata]
@@ -47,6 +49,18 @@ class Artifacts(dg.ConfigurableIOManager):
     def store(self) -> ArtifactStore:
         """The store under `root`."""
         return ArtifactStore(Path(self.root))
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Say that the run is in progress, and fail those that no longer are."""
+        instance, run, log = context.instance, context.run, dg.get_dagster_logger().warning
+        if instance is None or run is None:
+            return
+        ensure_layout(self.store.root, log)
+        try:
+            runs.hold(self.store.root, run.run_id)
+            runs.fail_dead_runs(instance, self.store.root, log)
+        except OSError as error:  # a store that can only be read has what it has
+            log(f"Runs that are gone cannot be told from those in progress: {error}")
 
     def materialize(
         self,
@@ -141,11 +155,24 @@ class Artifacts(dg.ConfigurableIOManager):
                     f"{name} is not kept: {', '.join(edited)} changed while it was made, so its "
                     "source is not the one that its code version was derived from. Run it again."
                 )
+            self._refuse_finished_run(name)
             return _stored(metadata)
 
         versions = {artifact.asset: artifact.data_version for artifact in inputs}
         recipe = Recipe(name, code_version, config or {}, versions)
         return self.store.get_or_build(recipe, build_unedited, dg.get_dagster_logger().warning)
+
+    def _refuse_finished_run(self, name: str) -> None:
+        """Raise ArtifactError if Dagster holds this run to be over: it publishes nothing more."""
+        context = self.get_resource_context()
+        if context.instance is None or context.run is None:
+            return
+        run = context.instance.get_run_by_id(context.run.run_id)
+        if run is not None and run.is_finished:
+            raise ArtifactError(
+                f"{name} is not kept: run {run.run_id} was marked {run.status.value} while its "
+                "process went on. Launch it again."
+            )
 
     def _open(self, materialization: dg.AssetMaterialization) -> Artifact:
         asset = materialization.asset_key.to_user_string()

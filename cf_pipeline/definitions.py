@@ -9,7 +9,12 @@ from cf_pipeline.assets.movielens_archive import movielens_archive
 from cf_pipeline.assets.ratings import movies, ratings, users
 from cf_pipeline.assets.train_test_split import train_test_split
 from cf_pipeline.assets.vocabularies import vocabularies
-from cf_pipeline.automation import hyperparameter_search
+from cf_pipeline.automation import (
+    dead_runs,
+    hyperparameter_search,
+    store_upkeep,
+    store_upkeep_schedule,
+)
 from cf_pipeline.caching import Artifacts
 from cf_pipeline.checks import ratings_checks
 
@@ -26,7 +31,9 @@ defs = dg.Definitions(
         cross_validation,
     ],
     asset_checks=[ratings_checks],
-    jobs=[hyperparameter_search],
+    jobs=[hyperparameter_search, store_upkeep],
+    schedules=[store_upkeep_schedule],
+    sensors=[dead_runs],
     resources={"artifacts": Artifacts()},
     # A process for every step would cost more than most steps do, and its orphan would go on after
     # its run is killed.

@@ -32,13 +32,14 @@ class Project:
     own.
 
     `package` is the directory the package is imported from: the repository, or an edited copy of
-    it.
+    it. `prefix` is a command that runs the command line, such as one that limits it.
     """
 
     directory: Path
     archive: Path
     package: Path = REPOSITORY
     environment: dict[str, str] = field(default_factory=dict)
+    prefix: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.directory.mkdir(exist_ok=True)
@@ -51,6 +52,14 @@ class Project:
         shutil.copytree(self.directory, directory, symlinks=True)
         return replace(self, directory=directory, environment=dict(self.environment))
 
+    def behind(self, *prefix: str) -> "Project":
+        """Return the same project, whose command line another command runs."""
+        return replace(self, prefix=prefix)
+
+    def with_variables(self, variables: Mapping[str, str]) -> "Project":
+        """Return the same project, with more environment variables."""
+        return replace(self, environment=self.environment | dict(variables))
+
     @property
     def artifacts(self) -> Path:
         return self.directory / ".dagster" / "artifacts"
@@ -59,6 +68,7 @@ class Project:
         """The command line that materializes `select`; `config` maps asset names to their
         config."""
         return [
+            *self.prefix,
             *(sys.executable, "-m", "dagster", "asset", "materialize"),
             *("--select", select, "-m", "cf_pipeline.definitions"),
             *("--config-json", json.dumps(self.run_config(config))),

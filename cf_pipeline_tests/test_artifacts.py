@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cf_pipeline.artifacts import Artifact, ArtifactError, ArtifactStore, Recipe
+from cf_pipeline.artifacts import Artifact, ArtifactStore, Recipe
+from cf_pipeline.store_layout import ArtifactError
 
 RECIPE = Recipe(asset="numbers", code_version="1", config={"n": 3}, inputs={"source": "v1"})
 

@@ -98,7 +98,7 @@ def cross_validation(
                 return {"seconds": result.seconds}  # no two fits take the same
 
             kept, _ = artifacts.part(
-                "cross_validation_scores",
+                f"cross_validation_scores/{contender.name}/{fold}",
                 contender.source,
                 [ratings, movies, users],
                 judge,

@@ -42,7 +42,7 @@ def print_report(benchmark: str, rows: Sequence[Row], targets: Sequence[Target])
 
 
 def _table(rows: Sequence[Row]) -> str:
-    columns = [name for name, value in rows[0].items() if isinstance(value, str | float)]
+    columns = [name for name, value in rows[0].items() if isinstance(value, str | int | float)]
     cells = [columns, *([_cell(row[name]) for name in columns] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(

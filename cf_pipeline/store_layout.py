@@ -1,0 +1,123 @@
+"""How the artifact store lies on the disk, and what is in it that is no result.
+
+`layout.json` tells the layout:
+
+1. No `layout.json`. A lock stayed beside every result, and a build's folder was `<key>.partial`.
+2. `<asset>/<key>/` is a result; `<key>.lock` beside it lasts as long as it is held; each build has
+   a folder of its own, `<key>.<random>.partial`. `runs/` has a lock for each run in progress.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cf_pipeline.locks import Log, exclusive, if_free
+
+LAYOUT_FILE = "layout.json"
+LAYOUT = 2
+# What keeps a process from writing, whatever it writes.
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE}
+
+
+class ArtifactError(Exception):
+    """A result that is asked for is not there, is not what was written, or cannot be kept."""
+
+
+def ensure_layout(root: Path, log: Log) -> None:
+    """Make the store's directory if it is not there, and bring it to the layout known here.
+
+    Raises:
+        ArtifactError: the store has a later layout, or does not tell which.
+    """
+    with writing(root, LAYOUT_FILE):
+        root.mkdir(parents=True, exist_ok=True)
+    if _layout_of(root) == LAYOUT:
+        return
+    with writing(root, LAYOUT_FILE), exclusive(root / "layout.lock", log):
+        if not any(path.is_dir() for path in root.iterdir()):  # nothing to migrate
+            _write(root, LAYOUT)
+        for layout in range(_layout_of(root), LAYOUT):
+            log(f"Bringing the artifact store {root} from layout {layout} to {layout + 1}.")
+            MIGRATIONS[layout](root)
+            _write(root, layout + 1)
+
+
+@contextmanager
+def writing(root: Path, what: str) -> Iterator[None]:
+    """Turn what keeps `what` from being written into the store into an error with the remedy.
+
+    Raises:
+        ArtifactError: there is no room, no permission or no file handle for it.
+    """
+    try:
+        yield
+    except ArtifactError:
+        raise
+    except Exception as error:
+        number = error.errno if isinstance(error, OSError) else None
+        denied = number in {errno.EACCES, errno.EPERM} and str(root) in str(error)
+        # Libraries have errors of their own for a full disk, without the number.
+        full = os.strerror(errno.ENOSPC) in str(error) or "disk is full" in str(error)
+        if not (number in NO_ROOM or denied or full):
+            raise
+        raise ArtifactError(
+            f"{what} cannot be made and kept in the artifact store {root}: {error}. Make room "
+            "there, or let this user write to it, or put CF_PIPELINE_ARTIFACTS to another "
+            "directory; with too many open files, raise `ulimit -n`. Then run it again: what was "
+            "finished is kept."
+        ) from error
+
+
+def sweep_leftovers(root: Path) -> list[Path]:
+    """Remove what processes left that died: folders of builds, links and locks; return them."""
+    swept = []
+    for path in sorted([*root.rglob("*.partial"), *root.rglob("*.lock")]):
+        lock = path.with_name(f"{path.name.partition('.')[0]}.lock")
+        with if_free(lock) as free:
+            if not free:
+                continue
+            swept.append(path)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path != lock:  # which goes when it is given back
+                path.unlink(missing_ok=True)
+    return swept
+
+
+def _from_1(root: Path) -> None:
+    sweep_leftovers(root)  # its locks and folders have other names, and nobody else would find them
+
+
+MIGRATIONS: dict[int, Callable[[Path], object]] = {1: _from_1}
+
+
+def _layout_of(root: Path) -> int:
+    path = root / LAYOUT_FILE
+    try:
+        layout = json.loads(path.read_bytes())["layout"]
+    except FileNotFoundError:
+        return 1
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(
+            f"{path} does not tell the layout of the artifact store ({error!r}). Write "
+            f'{{"layout": {LAYOUT}}} into it if this release made the store; else delete {root}.'
+        ) from error
+    if not isinstance(layout, int) or not 1 <= layout <= LAYOUT:
+        raise ArtifactError(
+            f"The artifact store {root} has layout {layout!r}, and this release of cf_pipeline "
+            f"knows those up to {LAYOUT}. Upgrade cf_pipeline, or put CF_PIPELINE_ARTIFACTS to "
+            "another directory."
+        )
+    return layout
+
+
+def _write(root: Path, layout: int) -> None:
+    fresh = root / f"{LAYOUT_FILE}.partial"
+    fresh.write_text(json.dumps({"layout": layout}), encoding="utf-8")
+    fresh.replace(root / LAYOUT_FILE)

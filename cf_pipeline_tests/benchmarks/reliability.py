@@ -1,0 +1,159 @@
+"""What the pipeline survives: faults done to whole runs, and bad input offered to its readers.
+
+Each crash is done to a run in a directory of its own and followed by one ordinary run, which must
+leave the same files, bit for bit, as a run that nothing happened to. Runs that are started together
+must all end well, with the files of runs alone. Bad input must be refused with an error that says
+what is wrong.
+"""
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from cf_pipeline_tests import faults
+from cf_pipeline_tests.benchmarks.report import Target, print_report
+from cf_pipeline_tests.project import Config, Project, Run
+from cf_pipeline_tests.real_data import real_archive
+
+AT_ONCE = 8
+CONFIGS: list[Config] = [
+    {"factor_model": {"method": "gradient_descent", "epochs": 1, "n_factors": n}} for n in (3, 4)
+]
+
+
+@dataclass(frozen=True)
+class Crash:
+    """A fault done to a run: the first of its project, or, `warm`, one that goes on from one."""
+
+    name: str
+    inject: Callable[[Project], Run]
+    warm: bool = False
+
+
+@dataclass
+class Tally:
+    """How often something bad was tried, and how it went: a line of the table."""
+
+    name: str
+    tried: int = 0
+    survived: int = 0
+    lost: int = 0
+    wrong: int = 0
+
+    def row(self) -> dict[str, str | int]:
+        """Return the line; `survived` is `refused` where it is about input."""
+        return {
+            "fault": self.name,
+            "tried": self.tried,
+            "survived or refused": self.survived,
+            "artifacts lost": self.lost,
+            "artifacts wrong": self.wrong,
+        }
+
+
+def main() -> None:
+    """Inject, judge and print."""
+    parser = argparse.ArgumentParser(description="Faults injected, survived, lost and wrong.")
+    parser.add_argument("--kills", type=int, default=200, help="SIGKILLs (default: 200)")
+    parser.add_argument("--seed", type=int, default=0, help="of their instants (default: 0)")
+    arguments = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # two runs at a time, a core for each
+    with tempfile.TemporaryDirectory(prefix="cf_pipeline_") as name:
+        directory = Path(name)
+        first = Project(directory / "undisturbed", real_archive())
+        expected = faults.undisturbed(first)
+        tallies = judge_crashes(directory, first, expected, crashes(expected.seconds, arguments))
+        tallies += judge_runs_at_once(directory, first)
+    print_report("reliability", [tally.row() for tally in tallies], targets(tallies))
+
+
+def crashes(seconds: float, arguments: argparse.Namespace) -> Iterator[Crash]:
+    """Yield what is done to runs of so many seconds."""
+    chosen = partial(faults.instants, seconds=seconds, seed=arguments.seed)
+    for after in chosen(arguments.kills):
+        yield Crash("kill -9", partial(faults.killed, seconds=after))
+    for after in chosen(20):
+        yield Crash("SIGTERM", partial(faults.killed, seconds=after, with_signal=signal.SIGTERM))
+    for number in range(12 if faults.can_mount() else 0):
+        room = 0.05 + 0.6 * number
+        yield Crash("disk full", partial(faults.without_room, mebibytes=room))
+    for handles in range(12, 24):
+        yield Crash("no file handles", partial(faults.without_file_handles, handles=handles))
+    for after in chosen(6):
+        yield Crash("clock set back", partial(faults.with_clock_set_back, seconds=after))
+        yield Crash("clock set back", partial(faults.with_clock_set_back, seconds=after), warm=True)
+    yield Crash("no permission to write", faults.without_permission, warm=True)
+    yield Crash("read-only store", faults.read_only, warm=True)
+
+
+def judge_crashes(
+    directory: Path, first: Project, expected: faults.Undisturbed, planned: Iterator[Crash]
+) -> list[Tally]:
+    """Do each crash to a project of its own, two at a time, and count."""
+    tallies: dict[str, Tally] = {}
+
+    def judge(number: int, crash: Crash) -> tuple[Crash, faults.Aftermath]:
+        folder = directory / f"project-{number}"
+        project = first.copy(folder) if crash.warm else Project(folder, first.archive)
+        try:
+            crash.inject(project)
+            return crash, faults.aftermath(project, expected)
+        finally:
+            faults.unmount(project)
+            shutil.rmtree(folder)
+
+    with ThreadPoolExecutor(2) as pool:
+        for crash, after in pool.map(judge, *zip(*enumerate(planned), strict=True)):
+            tally = tallies.setdefault(crash.name, Tally(crash.name))
+            tally.tried += 1
+            tally.survived += after.survived
+            tally.lost += len(after.lost)
+            tally.wrong += len(after.wrong)
+            print(tally, "" if after.survived else after, file=sys.stderr, flush=True)
+    return list(tallies.values())
+
+
+def judge_runs_at_once(directory: Path, first: Project) -> list[Tally]:
+    """Start several runs together, in a fresh directory and in one with a history, and count."""
+    alone = []
+    for number, config in enumerate(CONFIGS):
+        project = Project(directory / f"alone-{number}", first.archive)
+        project.cache(config=config)
+        alone.append(faults.contents(project))
+    tallies = []
+    for name, warm in (("8 runs at once, cold", False), ("8 runs at once, warm", True)):
+        folder = directory / name
+        project = first.copy(folder) if warm else Project(folder, first.archive)
+        runs = faults.at_once(project, [CONFIGS[i % len(CONFIGS)] for i in range(AT_ONCE)])
+        tally = Tally(name, tried=len(runs), survived=sum(run.returncode == 0 for run in runs))
+        tally.lost = len(faults.lost(project))
+        for config, expected in zip(CONFIGS, alone, strict=True):
+            project.cache(config=config)
+            found = faults.contents(project)
+            tally.wrong += sum(found[asset] != expected[asset] for asset in expected)
+        print(tally, file=sys.stderr, flush=True)
+        tallies.append(tally)
+    return tallies
+
+
+def targets(tallies: list[Tally]) -> list[Target]:
+    """Return the targets."""
+    kills = sum(tally.tried for tally in tallies if tally.name == "kill -9")
+    return [
+        Target("kill -9", kills, least=200),
+        Target("faults not survived", sum(t.tried - t.survived for t in tallies), 0),
+        Target("lost artifacts", sum(tally.lost for tally in tallies), 0),
+        Target("wrong artifacts", sum(tally.wrong for tally in tallies), 0),
+    ]
+
+
+if __name__ == "__main__":
+    main()
