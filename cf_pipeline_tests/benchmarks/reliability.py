@@ -13,7 +13,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -99,19 +99,9 @@ def judge_crashes(
 ) -> list[Tally]:
     """Do each crash to a project of its own, two at a time, and count."""
     tallies: dict[str, Tally] = {}
-
-    def judge(number: int, crash: Crash) -> tuple[Crash, faults.Aftermath]:
-        folder = directory / f"project-{number}"
-        project = first.copy(folder) if crash.warm else Project(folder, first.archive)
-        try:
-            crash.inject(project)
-            return crash, faults.aftermath(project, expected)
-        finally:
-            faults.unmount(project)
-            shutil.rmtree(folder)
-
-    with ThreadPoolExecutor(2) as pool:
-        for crash, after in pool.map(judge, *zip(*enumerate(planned), strict=True)):
+    do = partial(judge, directory, first, expected)
+    with ProcessPoolExecutor(2) as pool:
+        for crash, after in pool.map(do, *zip(*enumerate(planned), strict=True)):
             tally = tallies.setdefault(crash.name, Tally(crash.name))
             tally.tried += 1
             tally.survived += after.survived
@@ -119,6 +109,20 @@ def judge_crashes(
             tally.wrong += len(after.wrong)
             print(tally, "" if after.survived else after, file=sys.stderr, flush=True)
     return list(tallies.values())
+
+
+def judge(
+    directory: Path, first: Project, expected: faults.Undisturbed, number: int, crash: Crash
+) -> tuple[Crash, faults.Aftermath]:
+    """Do a crash to a project of its own, and return what came of it."""
+    folder = directory / f"project-{number}"
+    project = first.copy(folder) if crash.warm else Project(folder, first.archive)
+    try:
+        crash.inject(project)
+        return crash, faults.aftermath(project, expected)
+    finally:
+        faults.unmount(project)
+        shutil.rmtree(folder)
 
 
 def judge_runs_at_once(directory: Path, first: Project) -> list[Tally]:
