@@ -21,7 +21,7 @@ from cf_pipeline.recommender.downloads import (
     sha256,
 )
 from cf_pipeline.recommender.http_download import http_download
-from cf_pipeline.recommender.movielens_files import archive_files, u_data
+from cf_pipeline.recommender.movielens_files import archive_files, u_data, within_bounds
 
 LICENCE = (
     "For research use; no redistribution without permission of GroupLens, University of Minnesota "
@@ -184,9 +184,12 @@ def _sha256(files: Sequence[Path]) -> str:
 
 
 def _local_files(source: str) -> list[Path]:
-    path = Path(source).expanduser()
+    try:
+        path = Path(source).expanduser()
+    except RuntimeError as error:  # there is no such user
+        raise FileNotFoundError(f"{source}: {error}") from error
     if path.is_file():
-        return [path]
+        return [within_bounds(path)]
     inner = path / "ml-100k"  # what unpacking the zip gives
     return archive_files(inner if inner.is_dir() else path)
 
