@@ -1,13 +1,9 @@
 """No archive or table does harm: it is refused with a clear error, in bounded memory and time."""
 
 import io
-import re
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -20,6 +16,7 @@ from cf_pipeline.recommender.movielens_rows import MalformedRowError
 from cf_pipeline.recommender.sources import ArchiveUnavailableError, fetch_archive
 from cf_pipeline_tests.recommender.hostile import HOSTILE, RATINGS, Hostile, attempt
 from cf_pipeline_tests.recommender.layouts import TOY_STORY, folder_with, read
+from cf_pipeline_tests.recommender.memory import MEASURED, peak_memory
 
 MOST_SECONDS = 20  # for the slowest, on a busy machine
 MOST_MEMORY = 768 << 20  # bytes, Python and its libraries included
@@ -32,28 +29,13 @@ def test_a_hostile_input_is_refused(hostile: Hostile, tmp_path: Path) -> None:
     assert time.monotonic() - started < MOST_SECONDS
 
 
-def peak_memory(use: Callable[[Path], object], folder: Path) -> int:
-    """Return the most bytes that a process of its own, which does this, has in memory."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_peak_memory, use, folder).result()
-
-
-def _peak_memory(use: Callable[[Path], object], folder: Path) -> int:
-    use(folder)
-    status = Path("/proc/self/status").read_text()  # getrusage would count the parent's memory
-    return int(re.findall(r"VmHWM:\s+([0-9]+) kB", status)[0]) << 10
-
-
-linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
-
-
 def _attempt_all(folder: Path) -> None:
     for number, hostile in enumerate(HOSTILE):
         (folder / str(number)).mkdir()
         attempt(hostile, folder / str(number))
 
 
-@linux
+@MEASURED
 def test_no_hostile_input_takes_much_memory(tmp_path: Path) -> None:
     assert peak_memory(_attempt_all, tmp_path) < MOST_MEMORY
 
@@ -70,7 +52,7 @@ def _read_most(folder: Path) -> None:
         assert read_table(folder).num_rows == MOST_BYTES // len(row)
 
 
-@linux
+@MEASURED
 def test_the_largest_tables_take_bounded_memory(tmp_path: Path) -> None:
     assert peak_memory(_read_most, tmp_path) < MOST_MEMORY
 
