@@ -17,9 +17,12 @@ class MovielensArchiveConfig(dg.Config):
         ["auto"],
         description="Sources in the order they are tried: 'official' (files.grouplens.org), "
         "'package_index' (the copy in the recbole wheel, through pip), the path of a local zip, "
-        "wheel or folder, or 'auto' (official, then package_index).",
+        "wheel or folder, or 'auto' (official, then package_index). No addresses: a mirror's goes "
+        "into the environment variable CF_PIPELINE_MOVIELENS_URL.",
     )
-    timeout: float = Field(60.0, gt=0, description="Seconds that one source may take in all.")
+    timeout: float = Field(
+        60.0, gt=0, le=86_400, description="Seconds that one source may take in all."
+    )
     retries: int = Field(2, ge=0, description="How often a failed download is tried again.")
 
 

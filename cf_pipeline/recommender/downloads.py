@@ -1,28 +1,20 @@
-"""Downloads of a published file, over HTTP or through pip: whole and checked, or not at all."""
+"""Downloads of a published file through pip: whole and checked, or not at all.
+
+`http_download` has those over HTTP; what both share is here.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import re
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urljoin, urlsplit
-
-import pooch
-
-if TYPE_CHECKING:
-    import requests
+from typing import NamedTuple
 
 Log = Callable[[str], None]
-
-CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 30.0  # seconds
-CHUNK = 1024  # bytes between two looks at the clock
-SECONDS_BETWEEN_LINES = 5.0
-WORTH_ANOTHER_TRY = {408, 425, 429}  # of the statuses 4xx
 
 
 class RemoteFile(NamedTuple):
@@ -37,55 +29,37 @@ class RemoteFile(NamedTuple):
         size = path.stat().st_size
         if size != self.bytes:
             raise ValueError(f"{size:,} bytes were received, {self.name} has {self.bytes:,}")
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest = sha256(path)
         if digest != self.sha256:
             raise ValueError(f"SHA-256 {digest} was received, {self.name} has {self.sha256}")
 
 
 class DownloadError(Exception):
-    """A download failed, and trying it again would not help."""
+    """A download failed; the message tells no secret of an address."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(redacted(cause))
 
 
-def http_download(
-    base_url: str, file: RemoteFile, directory: Path, *, timeout: float, retries: int, log: Log
-) -> None:
-    """Download `base_url`/`file` into `directory`, trying again up to `retries` times.
+def sha256(path: Path) -> str:
+    """Return a file's SHA-256 in hexadecimal, read piece by piece."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
-    `timeout` bounds the seconds of all attempts together. An attempt starts from the beginning.
-    Proxies and certificates are those of the environment (HTTPS_PROXY, REQUESTS_CA_BUNDLE, ...).
 
-    Raises:
-        DownloadError: the server refuses, or the file is too large or takes too long.
-        OSError: no connection, or one that broke.
-        ValueError: what was received is not the file.
-    """
-    deadline = time.monotonic() + timeout
+def redacted(text: str) -> str:
+    """Return `text` with `***` for the user, the password and the query of any address in it."""
+    return re.sub(r"\S+", lambda word: _redacted_word(word[0]), text)
 
-    def attempt(url: str, output_file: str, _pooch: object) -> None:
-        remaining = deadline - time.monotonic()
-        if remaining <= 0:
-            raise DownloadError(f"not received within {timeout:g} s")
-        log(f"Downloading {file.name} from {urlsplit(url).hostname}.")
-        partial = Path(output_file)
-        try:
-            pooch.HTTPDownloader(
-                progressbar=_Progress(file, partial, deadline, log),
-                chunk_size=CHUNK,
-                timeout=(min(CONNECT_TIMEOUT, remaining), min(READ_TIMEOUT, remaining)),
-                hooks={"response": _refuse},
-            )(url, output_file, None)
-            file.check(partial)
-        except (OSError, ValueError) as error:
-            log(f"This attempt failed: {error}")
-            raise
 
-    pooch.get_logger().setLevel("WARNING")  # its lines would repeat ours
-    pooch.create(
-        directory,
-        base_url=f"{base_url.rstrip('/')}/",
-        registry={file.name: f"sha256:{file.sha256}"},
-        retry_if_failed=retries,
-    ).fetch(file.name, downloader=attempt)
+def _redacted_word(word: str) -> str:
+    place, mark, query = word.partition("?")
+    if query and "/" in word:
+        query = "***"
+    scheme, slashes, rest = place.partition("://")
+    if "@" in rest:
+        rest = "***@" + rest.rpartition("@")[2]
+    return scheme + slashes + rest + mark + query
 
 
 def pip_download(requirement: str, file: RemoteFile, directory: Path, *, timeout: float) -> None:
@@ -118,47 +92,3 @@ def pip_download(requirement: str, file: RemoteFile, directory: Path, *, timeout
     if pip.returncode:
         raise DownloadError(" ".join(pip.stderr.strip().splitlines()[-3:]))
     file.check(directory / file.name)
-
-
-def _refuse(response: requests.Response, *_: object, **__: object) -> None:
-    """Raise DownloadError for an answer that another attempt would not change."""
-    if 400 <= response.status_code < 500 and response.status_code not in WORTH_ANOTHER_TRY:
-        raise DownloadError(f"HTTP {response.status_code} {response.reason} for {response.url}")
-    target = urljoin(response.url, response.headers.get("location", ""))
-    if response.url.startswith("https:") and not target.startswith("https:"):
-        raise DownloadError(f"{response.url} redirects to {target}, which is not https")
-
-
-class _Progress:
-    """Logs a download's progress, and stops it when it is too large or takes too long.
-
-    It is a progress bar to pooch, which sets `total` and calls `update` after each chunk that it
-    writes, then `reset`, `update` and `close`.
-    """
-
-    total = 0
-
-    def __init__(self, file: RemoteFile, partial: Path, deadline: float, log: Log) -> None:
-        self._file = file
-        self._partial = partial
-        self._deadline = deadline
-        self._log = log
-        self._tenths = 0
-        self._logged_at = time.monotonic()
-
-    def update(self, _chunk: int) -> None:
-        received, now = self._partial.stat().st_size, time.monotonic()
-        if received > self._file.bytes:
-            raise DownloadError(f"more bytes are sent than {self._file.name} has")
-        if now > self._deadline:
-            raise DownloadError(f"the timeout was reached after {received:,} bytes")
-        tenths = 10 * received // self._file.bytes
-        if tenths > self._tenths or now - self._logged_at > SECONDS_BETWEEN_LINES:
-            self._tenths, self._logged_at = tenths, now
-            self._log(f"{self._file.name}: {received:,} of {self._file.bytes:,} bytes received.")
-
-    def reset(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass

@@ -11,7 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from cf_pipeline.recommender.vocabulary import Vocabulary
+from cf_pipeline.recommender.bounded import read_at_most
+from cf_pipeline.recommender.vocabulary import MOST_IDS, Vocabulary
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +24,7 @@ WEIGHTS = "model.safetensors"
 SHAPE = "model.json"
 USER_VOCABULARY = "user_vocabulary.parquet"
 MOVIE_VOCABULARY = "movie_vocabulary.parquet"
+MOST_HEADER_BYTES = 1 << 16  # of `model.json`, and of what the weights' file has beside the weights
 REMEDY = "Materialize factor_model again, or save the model anew."
 
 
@@ -33,13 +35,23 @@ class ModelFileError(ValueError):
 class ModelShape(BaseModel):
     """What `model.json` says of the weights beside it."""
 
-    n_users: int = Field(gt=0)
-    n_items: int = Field(gt=0)
+    n_users: int = Field(gt=0, le=MOST_IDS)
+    n_items: int = Field(gt=0, le=MOST_IDS)
     n_factors: int = Field(gt=0)
     y_range: tuple[FiniteFloat, FiniteFloat]
     bias: bool
     user_vocabulary_sha256: str
     movie_vocabulary_sha256: str
+
+    def check_length(self, path: Path) -> None:
+        """Raise ValueError unless `path` is as long as weights of this shape, before it is read."""
+        length = path.stat().st_size
+        expected = 4 * (self.n_users + self.n_items) * (self.n_factors + self.bias)
+        if not expected < length <= expected + MOST_HEADER_BYTES:
+            raise ValueError(
+                f"{path.name} has {length:,} bytes, but weights of {self.n_users} users and "
+                f"{self.n_items} items make {expected:,}"
+            )
 
 
 def sigmoid_range(x: Tensor, low: float, high: float) -> Tensor:
@@ -140,17 +152,18 @@ class FactorModel(nn.Module):
         """
         folder = Path(directory)
         try:
-            shape = ModelShape.model_validate_json((folder / SHAPE).read_bytes())
-            users = Vocabulary.load(folder / USER_VOCABULARY)
-            movies = Vocabulary.load(folder / MOVIE_VOCABULARY)
+            shape = ModelShape.model_validate_json(read_at_most(folder / SHAPE, MOST_HEADER_BYTES))
+            shape.check_length(folder / WEIGHTS)
             weights = load_file(folder / WEIGHTS, device=str(device))
+            users = Vocabulary.load(folder / USER_VOCABULARY, most=shape.n_users)
+            movies = Vocabulary.load(folder / MOVIE_VOCABULARY, most=shape.n_items)
             with torch.device("meta"):  # the tables come from the file
                 model = cls(
                     shape.n_users, shape.n_items, shape.n_factors, shape.y_range, shape.bias
                 )
         except (OSError, ValueError, SafetensorError) as error:
             raise ModelFileError(
-                f"The factor model in {folder} cannot be read: {error!r}. {REMEDY}"
+                f"The factor model in {folder} cannot be read: {str(error).rstrip('.')}. {REMEDY}"
             ) from error
         _check_vocabularies(folder, shape, users, movies)
         _check_weights(folder, model, weights)

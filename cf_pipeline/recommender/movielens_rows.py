@@ -6,7 +6,10 @@ MalformedRowError: nothing is dropped, and nothing coerced.
 
 from __future__ import annotations
 
+import codecs
+import io
 import re
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import pyarrow as pa
@@ -26,11 +29,13 @@ GENRES = (
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 # fmt: on
 LARGEST_ID = 2**31 - 1
+LONGEST_TEXT = 1000  # characters, several times those of MovieLens 100k's longest address
+BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 _ID = r"(?:0|[1-9][0-9]{0,9})"  # a leading zero would be lost in the number
 _DATE = rf"[0-9]{{1,2}}-(?:{'|'.join(MONTHS)})-[0-9]{{4}}"  # 01-Jan-1995, and once 4-Feb-1971
 _GENRE = f"(?:{'|'.join(map(re.escape, GENRES))})"
-_TEXT = r"[^\t|\r\n]+"
+_TEXT = rf"[^|\x00-\x1f\x7f-\x9f]{{1,{LONGEST_TEXT}}}"  # no control characters, such as tabs
 _RATING = {
     "user": _ID,
     "movie": _ID,
@@ -56,7 +61,7 @@ _RECBOLE_MOVIE = {
     "movie": _ID,
     "title": _TEXT,
     "release_year": _TEXT,
-    "genres": f"{_GENRE}(?: {_GENRE})*",
+    "genres": f"{_GENRE}(?: {_GENRE}){{0,{len(GENRES) - 1}}}",
 }
 
 
@@ -114,8 +119,9 @@ def malformed(member: Member, row: int, cause: str) -> MalformedRowError:
     """Return the error for row `row`, counted from 0, of a table; -1 is the header."""
     layout = _FORMATS[member.file]
     line = row + bool(layout.header)
-    text = [*member.data.split(b"\n"), b""][line].decode(layout.encoding, "backslashreplace")
-    return MalformedRowError(member.name, line + 1, text, cause)
+    text = next(islice(io.BytesIO(member.data), line, None), b"").rstrip(b"\n")[:500]
+    decoded = text.decode(layout.encoding, "backslashreplace")
+    return MalformedRowError(member.name, line + 1, decoded, cause)
 
 
 def parse(member: Member) -> pa.Table:
@@ -151,6 +157,9 @@ def parse(member: Member) -> pa.Table:
 
 def _body(member: Member, layout: _Format) -> str:
     """Return the lines after the header."""
+    if member.data.startswith(BYTE_ORDER_MARKS):
+        cause = f"a byte order mark is before it, so save the file as {layout.encoding} without one"
+        raise malformed(member, -bool(layout.header), cause)
     try:
         text = member.data.decode(layout.encoding)
     except UnicodeDecodeError as error:
@@ -158,7 +167,7 @@ def _body(member: Member, layout: _Format) -> str:
         raise malformed(member, row, f"the text is not {layout.encoding}") from None
     if not layout.header:
         return text
-    header, _, body = text.replace("\r\n", "\n").partition("\n")
+    header, _, body = text.partition("\n")
     if header != layout.header:
         raise malformed(member, -1, f"the header is not {layout.header!r}")
     return body
@@ -166,11 +175,15 @@ def _body(member: Member, layout: _Format) -> str:
 
 def _fault(text: str, layout: _Format) -> str:
     """Return what is wrong with the first line of `text`."""
-    values = text.partition("\n")[0].split(layout.separator)
-    if len(values) != len(layout.fields):
+    line = text.partition("\n")[0]
+    n_fields = line.count(layout.separator) + 1
+    if n_fields != len(layout.fields):
         names = ", ".join(layout.fields)
-        return f"{len(values)} fields where {len(layout.fields)} are expected ({names})"
+        return f"{n_fields:,} fields where {len(layout.fields)} are expected ({names})"
+    values = line.split(layout.separator)
     for (name, pattern), value in zip(layout.fields.items(), values, strict=True):
+        if len(value) > LONGEST_TEXT:
+            return f"{name} has {len(value):,} characters, more than {LONGEST_TEXT:,}"
         if not re.fullmatch(pattern, value):
             return f"{name} cannot be {value[:40]!r}"
     return "the line has no end, so the file may be cut short"

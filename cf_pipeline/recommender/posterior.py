@@ -7,18 +7,19 @@ the rating itself, or with an ordinal likelihood a latent one between its level'
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import torch
+from pydantic import BaseModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.special import ndtr, ndtri
 
+from cf_pipeline.recommender.bounded import read_at_most
 from cf_pipeline.recommender.draws import (
     normal,
     normal_probability,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 TENSORS = "posterior.safetensors"
 KIND = "posterior.json"
+MOST_KIND_BYTES = 1 << 10
 NUMBERS_AT_ONCE = 1 << 22  # of the weights that are gathered to predict a batch of pairs
 RIDGE = 1.0  # of a regression on side features: one pseudo-observation for each
 LEAST_SCATTER = 1e-3  # the sum of squared residuals that a weight has at least
@@ -43,6 +45,12 @@ BISECTIONS = 30
 
 class PosteriorFileError(ValueError):
     """The files of a posterior are damaged, or do not belong together."""
+
+
+class Kind(BaseModel, strict=True):
+    """What `posterior.json` says."""
+
+    ordinal: bool
 
 
 class Sample(NamedTuple):
@@ -249,7 +257,8 @@ class Posterior:
         save_file(
             {name: value.contiguous() for name, value in tensors.items()}, directory / TENSORS
         )
-        (directory / KIND).write_text(json.dumps({"ordinal": self.ordinal}), encoding="utf-8")
+        kind = Kind(ordinal=self.ordinal)
+        (directory / KIND).write_text(kind.model_dump_json(), encoding="utf-8")
 
     @classmethod
     def load(cls, directory: str | Path, device: str | torch.device = "cpu") -> Self:
@@ -260,21 +269,22 @@ class Posterior:
         """
         folder = Path(directory)
         try:
-            kind = json.loads((folder / KIND).read_bytes())
+            kind = Kind.model_validate_json(read_at_most(folder / KIND, MOST_KIND_BYTES))
             tensors = load_file(folder / TENSORS, device=str(device))
-            posterior = cls(**tensors, ordinal=bool(kind["ordinal"]))
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            posterior = cls(**tensors, ordinal=kind.ordinal)
+        except (OSError, ValueError, TypeError, SafetensorError) as error:
             raise PosteriorFileError(
-                f"The posterior in {directory} cannot be read: {error!r}. Materialize factor_model "
-                "again."
+                f"The posterior in {directory} cannot be read: {str(error).rstrip('.')}. "
+                "Materialize factor_model again."
             ) from error
         posterior._check(folder)
         return posterior
 
     def _check(self, directory: Path) -> None:
         none = (0, 0, 0)  # for dimensions that a tensor of another shape lacks
-        n_samples, n_users, width = (*self.user_weights.shape, *none)[:3]
-        n_items, n_levels = (*self.item_weights.shape, *none)[1], (*self.levels.shape, 0)[0]
+        n_samples, n_users, width = (max(1, n) for n in (*self.user_weights.shape, *none)[:3])
+        n_items = max(1, (*self.item_weights.shape, *none)[1])
+        n_levels = max(2, (*self.levels.shape, *none)[0])
         expected = {
             "levels": (n_levels,),
             "user_weights": (n_samples, n_users, width),
@@ -293,6 +303,16 @@ class Posterior:
                 raise PosteriorFileError(
                     f"{name} of the posterior in {directory} should be finite float32 {shape}, but "
                     f"is {tensor.dtype} {tuple(tensor.shape)}. Materialize factor_model again."
+                )
+        for name, sound, order in (
+            ("levels", self.levels.diff() > 0, "ascend"),
+            ("edges", self.edges.diff(dim=1) >= 0, "ascend"),
+            ("user_precision", self.user_precision > 0, "be positive"),
+        ):
+            if not sound.all():
+                raise PosteriorFileError(
+                    f"{name} of the posterior in {directory} should {order}. Materialize "
+                    "factor_model again."
                 )
 
     @property

@@ -17,10 +17,11 @@ from cf_pipeline.recommender.downloads import (
     DownloadError,
     Log,
     RemoteFile,
-    http_download,
     pip_download,
+    sha256,
 )
-from cf_pipeline.recommender.movielens_files import archive_files, u_data
+from cf_pipeline.recommender.http_download import http_download
+from cf_pipeline.recommender.movielens_files import archive_files, u_data, within_bounds
 
 LICENCE = (
     "For research use; no redistribution without permission of GroupLens, University of Minnesota "
@@ -101,6 +102,7 @@ def fetch_archive(
     Raises:
         ArchiveUnavailableError: no source gave it; the message says why, and the remedies.
         FileExistsError: `destination` is not empty.
+        ValueError: a source is an address, which may hold a password.
     """
     destination.mkdir(parents=True, exist_ok=True)
     if any(destination.iterdir()):
@@ -128,12 +130,22 @@ def source_fingerprint(sources: Sequence[str]) -> list[str]:
 
     For a local source it is the SHA-256 of its content, or 'missing': its path does not count. For
     the others, whose content a checksum fixes, it is the name.
+
+    Raises:
+        ValueError: a source is an address.
     """
     return [source if source in REMEDIES else _local_digest(source) for source in _expand(sources)]
 
 
 def _expand(sources: Sequence[str]) -> list[str]:
     """Return the sources to try, each once."""
+    for number, source in enumerate(sources, 1):
+        if "://" in source:  # which may hold a password, so it is not quoted
+            raise ValueError(
+                f"Source {number} is an address, but sources are names or paths. Put the address "
+                f"of a mirror into the environment variable {URL_VARIABLE}; if this one has a "
+                "password, change that: Dagster keeps the config of every run in its history."
+            )
     named = (REMEDIES if source == "auto" else [source] for source in sources)
     return list(dict.fromkeys(source for group in named for source in group))
 
@@ -164,7 +176,7 @@ def _verify(source: str, staging: Path, log: Log) -> ReceivedArchive:
 
 
 def _sha256(files: Sequence[Path]) -> str:
-    digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    digests = {file.name: sha256(file) for file in files}
     if len(digests) == 1:
         return digests.popitem()[1]
     lines = "".join(f"{digest}  {name}\n" for name, digest in digests.items())
@@ -172,9 +184,12 @@ def _sha256(files: Sequence[Path]) -> str:
 
 
 def _local_files(source: str) -> list[Path]:
-    path = Path(source).expanduser()
+    try:
+        path = Path(source).expanduser()
+    except RuntimeError as error:  # there is no such user
+        raise FileNotFoundError(f"{source}: {error}") from error
     if path.is_file():
-        return [path]
+        return [within_bounds(path)]
     inner = path / "ml-100k"  # what unpacking the zip gives
     return archive_files(inner if inner.is_dir() else path)
 

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Self, TypeAlias
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+from cf_pipeline.recommender.bounded import read_at_most
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +28,13 @@ if TYPE_CHECKING:
 
 NA = "#na#"
 INT64 = np.iinfo(np.int64)
+MOST_IDS = 1 << 22  # as many ratings as the longest table that is read has
+BYTES_PER_ID = 64  # in a file, on average, after ROOM for what every file has
+ROOM = 1 << 16
+LONGEST_ID = 1000  # bytes of a string
+ROWS_AT_ONCE = 64
+# What these unpack to is at most some twenty times as long.
+CODECS = ("SNAPPY", "UNCOMPRESSED")
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,22 +115,21 @@ class Vocabulary:
         pq.write_table(pa.table({"id": pa.array([None, *self.ids.tolist()], kind)}), path)
 
     @classmethod
-    def load(cls, path: Path) -> Self:
-        """Return the vocabulary that `save` wrote.
+    def load(cls, path: Path, most: int = MOST_IDS) -> Self:
+        """Return the vocabulary that `save` wrote, of `most` indices at most.
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the file is no vocabulary; the message says why.
+            ValueError: the file is no vocabulary, or too large; the message says why.
         """
         try:
-            table = pq.read_table(path)
-            if table.column_names != ["id"]:
-                raise ValueError(f"Its columns are {table.column_names}, not ['id'].")
-            ids = table["id"].to_pylist()
+            ids = _read_ids(path, most)
             if not ids or ids[0] is not None:
                 raise ValueError(f"Row 0 must be null, for {NA!r}, but is {ids[:1]}.")
             return cls(pd.Index(ids[1:]))
-        except (TypeError, ValueError) as error:  # Arrow's own errors are ValueErrors too
+        except FileNotFoundError:
+            raise
+        except (OSError, TypeError, ValueError, pa.ArrowException) as error:
             raise ValueError(
                 f"{path} is not a vocabulary: {error} Write it again with Vocabulary.save."
             ) from error
@@ -128,6 +137,33 @@ class Vocabulary:
     @cached_property
     def _decoder(self) -> npt.NDArray[np.object_]:
         return np.array([NA, *self.ids.tolist()], dtype=object)
+
+
+def _read_ids(path: Path, most: int) -> list[int | str | None]:
+    """Return the ids in a file of at most `most` rows, whatever it would expand to."""
+    content = read_at_most(path, ROOM + BYTES_PER_ID * most)
+    with pq.ParquetFile(pa.BufferReader(content)) as file:
+        metadata, schema = file.metadata, file.schema_arrow
+        if schema.names != ["id"]:
+            raise ValueError(f"Its columns are {schema.names[:20]}, not ['id'].")
+        if pa.types.is_nested(schema.types[0]):
+            raise TypeError(f"Its ids are {schema.types[0]}.")
+        groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+        n_rows = max(metadata.num_rows, sum(group.num_rows for group in groups))
+        if n_rows > most:
+            raise ValueError(f"It has {n_rows:,} rows, and may have {most:,}.")
+        codecs = {group.column(0).compression for group in groups}
+        if not codecs.issubset(CODECS):
+            raise ValueError(f"It is compressed by {codecs}, and may be by {CODECS} only.")
+        ids: list[int | str | None] = []
+        for batch in file.iter_batches(ROWS_AT_ONCE):  # rows may repeat a long id
+            column = batch.column(0)
+            if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+                longest = pc.max(pc.binary_length(column)).as_py() or 0
+                if longest > LONGEST_ID:
+                    raise ValueError(f"An id has {longest:,} bytes, and may have {LONGEST_ID:,}.")
+            ids += column.to_pylist()
+    return ids
 
 
 def _canonical(ids: pd.Index) -> pd.Index:

@@ -130,14 +130,17 @@ def test_other_files_in_the_directory_do_not_count(official_zip: Path, tmp_path:
     assert read_ratings(tmp_path).num_rows == 100_000
 
 
-def test_line_ends_of_the_wheel_do_not_count(tables: Tables, tmp_path: Path) -> None:
+def test_line_ends_of_windows_do_not_count(tables: Tables, tmp_path: Path) -> None:
     few = Tables(*(table.slice(0, 5) for table in tables))
-    files = recbole_files(few)
-    with_crlf = {name: data.replace(b"\n", b"\r\n") for name, data in files.items()}
-    path = write_wheel(few, tmp_path / "recbole.whl", with_crlf)
-    assert read_ratings(path.parent) == few.ratings
-    assert read_users(path.parent) == few.users
-    assert u_data(path.parent) == archive_files(few)["u.data"]
+    wheel = {name: data.replace(b"\n", b"\r\n") for name, data in recbole_files(few).items()}
+    write_wheel(few, tmp_path / "recbole.whl", wheel)
+    folder = tmp_path / "ml-100k"
+    folder.mkdir()
+    for name, data in archive_files(few).items():
+        (folder / name).write_bytes(data.replace(b"\n", b"\r\n"))
+    assert read(folder) == few
+    assert (read_ratings(tmp_path), read_users(tmp_path)) == (few.ratings, few.users)
+    assert u_data(folder) == u_data(tmp_path) == archive_files(few)["u.data"]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import io
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from statistics import NormalDist
@@ -10,7 +9,6 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cf_pipeline.recommender import posterior as module
@@ -149,54 +147,6 @@ def test_a_saved_posterior_is_loaded_equal(tmp_path: Path, ordinal: bool) -> Non
     assert same(Posterior.load(tmp_path), posterior)
 
 
-def with_tensors(**tensors: Tensor | None) -> Callable[[Path], object]:
-    """Return the damage to a folder that puts these tensors in it; None takes one out."""
-
-    def damage(folder: Path) -> None:
-        held = load_file(folder / "posterior.safetensors") | tensors
-        kept = {name: tensor for name, tensor in held.items() if tensor is not None}
-        save_file(kept, folder / "posterior.safetensors")
-
-    return damage
-
-
-@pytest.mark.parametrize(
-    ("damage", "cause"),
-    [
-        (lambda folder: (folder / "posterior.json").unlink(), "FileNotFoundError"),
-        (lambda folder: (folder / "posterior.safetensors").unlink(), "posterior.safetensors"),
-        (lambda folder: os.truncate(folder / "posterior.json", 5), "JSONDecodeError"),
-        (lambda folder: os.truncate(folder / "posterior.safetensors", 99), "SafetensorError"),
-        (lambda folder: (folder / "posterior.json").write_text("{}"), "KeyError.*ordinal"),
-        (lambda folder: (folder / "posterior.json").write_text("[]"), "TypeError"),
-        (with_tensors(edges=None), "TypeError.*edges"),
-        (with_tensors(age=torch.ones(1)), "TypeError.*age"),
-        (with_tensors(mean=torch.ones(5)), r"mean .* should be .*\(6,\), but is .*\(5,\)"),
-        (with_tensors(item_weights=torch.ones(6, 10, 4)), r"item_weights .*\(6, 10, 3\).*10, 4\)"),
-        (with_tensors(levels=torch.ones(4)), r"edges .*\(6, 3\), but is .*\(6, 4\)"),
-        (with_tensors(user_precision=torch.ones(6, 8).half()), "user_precision .*torch.float16"),
-        (with_tensors(mean=torch.full((6,), math.nan)), "mean .*should be finite"),
-        (with_tensors(edges=torch.full((6, 4), math.inf)), "edges .*should be finite"),
-    ],
-)
-def test_damaged_files_are_refused(
-    tmp_path: Path, damage: Callable[[Path], object], cause: str
-) -> None:
-    some_posterior().save(tmp_path)
-    damage(tmp_path)
-    with pytest.raises(PosteriorFileError, match=f"{cause}.*Materialize factor_model") as refusal:
-        Posterior.load(tmp_path)
-    assert str(tmp_path) in str(refusal.value)
-
-
-@pytest.mark.parametrize("name", ["user_weights", "item_weights", "levels"])
-def test_tensors_of_too_few_dimensions_are_refused(tmp_path: Path, name: str) -> None:
-    some_posterior().save(tmp_path)
-    with_tensors(**{name: torch.tensor(1.0)})(tmp_path)
-    with pytest.raises(PosteriorFileError, match=name):
-        Posterior.load(tmp_path)
-
-
 @PICKLES
 def test_a_pickle_is_refused_and_never_run(
     tmp_path: Path, dump: Callable[..., None], load: Callable[[io.BytesIO], object]
@@ -205,7 +155,9 @@ def test_a_pickle_is_refused_and_never_run(
     sprung = tmp_path / "sprung"
     pickled = dumped(dump, sprung)
     (tmp_path / "posterior.safetensors").write_bytes(pickled)
-    with pytest.raises(PosteriorFileError, match="cannot be read: SafetensorError"):
+    with pytest.raises(
+        PosteriorFileError, match="cannot be read: Error while deserializing header"
+    ):
         Posterior.load(tmp_path)
     assert not sprung.exists()
     load(io.BytesIO(pickled))

@@ -6,7 +6,6 @@ A mirror and a package index of the tests' own stand in for the real ones.
 import hashlib
 import os
 import shutil
-import subprocess
 import sys
 import venv
 from collections.abc import Iterator
@@ -25,7 +24,7 @@ from cf_pipeline.recommender.sources import (
     source_fingerprint,
 )
 from cf_pipeline_tests.recommender.layouts import Tables, archive_files, write_zip
-from cf_pipeline_tests.recommender.mirror import Mirror, serve
+from cf_pipeline_tests.recommender.mirror import Mirror, self_signed, serve
 
 WHEEL = "recbole-1.2.1-py3-none-any.whl"
 
@@ -132,24 +131,11 @@ def test_a_passing_fault_is_tried_again(fault: str, fetch: Fetch, mirror: Mirror
     assert any(line.startswith("This attempt failed: ") for line in fetch.log)
 
 
-@pytest.mark.parametrize(
-    ("fault", "attempts", "cause"),
-    [
-        ("404", 1, "HTTP 404 Not Found"),
-        ("500", 2, "500 Server Error"),
-        ("cut", 2, "IncompleteRead"),
-        ("wrong", 2, "SHA-256"),
-        ("oversized", 1, "more bytes are sent than ml-100k.zip has"),
-    ],
-)
-def test_a_lasting_fault_is_reported(
-    fault: str, attempts: int, cause: str, fetch: Fetch, mirror: Mirror
-) -> None:
-    mirror.answers = [fault]
+def test_a_lasting_fault_is_reported_with_the_remedy(fetch: Fetch, mirror: Mirror) -> None:
+    mirror.answers = ["404"]
     message = fetch.fails("official")
-    assert cause in message
+    assert "HTTP 404 Not Found" in message
     assert REMEDIES["official"] in message
-    assert len(mirror.requests) == attempts
 
 
 def test_a_published_zip_has_the_published_ratings(
@@ -159,18 +145,6 @@ def test_a_published_zip_has_the_published_ratings(
     monkeypatch.setattr(sources, "ML_100K", published(short))
     mirror.body = short.read_bytes()
     assert "are not those of the release" in fetch.fails("official")
-
-
-def test_a_slow_download_is_given_up(fetch: Fetch, mirror: Mirror) -> None:
-    mirror.answers = ["slow"]
-    assert "the timeout was reached after" in fetch.fails("official", timeout=1.0)
-    assert len(mirror.requests) == 1
-
-
-def test_no_connection_is_reported(fetch: Fetch, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setenv(sources.URL_VARIABLE, "http://127.0.0.1:9")
-    assert "Connection refused" in fetch.fails("official", retries=0)
 
 
 def test_the_proxy_of_the_environment_is_used(
@@ -183,20 +157,15 @@ def test_the_proxy_of_the_environment_is_used(
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="makes a certificate with openssl")
-def test_https_does_not_lead_to_http(
+def test_a_certificate_of_the_environment_is_trusted(
     fetch: Fetch, official_zip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pem = tmp_path / "certificate.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=mirror"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "-", "-out", "-"]
-    pem.write_bytes(subprocess.run(command, check=True, capture_output=True).stdout)
+    certificate = self_signed(tmp_path / "certificate.pem")
     monkeypatch.setattr(sources, "ML_100K", published(official_zip))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pem))
-    with serve(official_zip.read_bytes(), pem) as mirror:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    with serve(official_zip.read_bytes(), certificate) as mirror:
         monkeypatch.setenv(sources.URL_VARIABLE, mirror.url)
-        mirror.answers = ["302", "good"]
-        assert "which is not https" in fetch.fails("official")
         assert fetch("official").matches_release
 
 
