@@ -3,11 +3,8 @@ own."""
 
 import os
 import shutil
-import signal
 import time
 from pathlib import Path
-
-import pytest
 
 from cf_pipeline_tests.project import REPOSITORY, Project
 
@@ -184,18 +181,6 @@ def test_a_single_asset_says_what_is_missing_upstream(project):
     assert "Materialize vocabularies again" in run.output
 
 
-def test_two_runs_at_once_with_the_same_config_do_the_work_once(project):
-    shutil.rmtree(project.artifacts)
-    processes = [project.start() for _ in range(2)]
-    outputs = [process.communicate(timeout=240)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs
-    with project.instance() as instance:
-        runs = [run.run_id for run in instance.get_runs(limit=2)]
-    caches = [project.cache_of(run) for run in runs]
-    for asset in ASSETS:
-        assert sorted(cache[asset] for cache in caches) == ["hit", "miss"], asset
-
-
 def test_two_runs_at_once_with_different_configs_are_both_right(project):
     folds = ("u3", "u4")
     configs = [{"train_test_split": {"fold": fold}, "factor_model": FAST} for fold in folds]
@@ -210,19 +195,6 @@ def test_two_runs_at_once_with_different_configs_are_both_right(project):
     for fold, config in zip(folds, configs, strict=True):
         project.cache(config=config)
         assert project.data_versions() == together[fold]
-
-
-@pytest.mark.parametrize("seconds", [1.2, 1.8, 2.4, 3.0, 3.6, 4.5])
-def test_killed_at_any_instant_the_next_run_finds_only_whole_artifacts(project, seconds):
-    versions = project.data_versions()
-    shutil.rmtree(project.artifacts)
-    process = project.start()
-    time.sleep(seconds)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert set(project.cache()) == ASSETS
-    assert project.data_versions() == versions
-    assert not list(project.artifacts.rglob("*.partial"))
 
 
 def test_artifacts_live_where_the_environment_says(project, tmp_path: Path):

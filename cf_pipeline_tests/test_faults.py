@@ -1,0 +1,257 @@
+"""What happens to machines, done to real runs: one ordinary run afterwards leaves the same files,
+bit for bit, as a run that nothing happened to.
+
+The benchmark `reliability` does the same at hundreds of instants.
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from cf_pipeline import runs
+from cf_pipeline.automation import dead_runs
+from cf_pipeline.caching import Artifacts
+from cf_pipeline_tests import faults
+from cf_pipeline_tests.faults import QUICK, Undisturbed
+from cf_pipeline_tests.project import Project
+from cf_pipeline_tests.test_caching import ASSETS, outcome
+from cf_pipeline_tests.webserver import webserver
+
+KILLS = 12
+
+
+@pytest.fixture(scope="session")
+def first(tmp_path_factory: pytest.TempPathFactory, archive: Path) -> tuple[Project, Undisturbed]:
+    """A project after a run that nothing happened to; not to be changed, only copied."""
+    project = Project(tmp_path_factory.mktemp("first") / "project", archive)
+    return project, faults.undisturbed(project)
+
+
+@pytest.fixture
+def expected(first: tuple[Project, Undisturbed]) -> Undisturbed:
+    return first[1]
+
+
+@pytest.fixture
+def cold(tmp_path: Path, archive: Path) -> Iterator[Project]:
+    """A project without history or artifacts."""
+    project = Project(tmp_path / "cold", archive)
+    yield project
+    faults.unmount(project)
+
+
+@pytest.fixture
+def warm(tmp_path: Path, first: tuple[Project, Undisturbed]) -> Project:
+    """A project that goes on from a first run."""
+    return first[0].copy(tmp_path / "warm")
+
+
+def assert_survived(project: Project, expected: Undisturbed) -> None:
+    after = faults.aftermath(project, expected)
+    assert after.run.returncode == 0, after.run.output
+    assert after.survived, after
+
+
+def statuses(project: Project) -> list[str]:
+    """The status of each run, the last first."""
+    with project.instance() as instance:
+        return [run.status.value for run in instance.get_runs()]
+
+
+@pytest.mark.parametrize("number", range(KILLS))
+def test_a_run_that_is_killed_loses_nothing(cold, expected, number):
+    seconds = faults.instants(KILLS, expected.seconds, seed=1)[number]
+    faults.killed(cold, seconds)
+    assert_survived(cold, expected)
+
+
+def test_a_result_that_is_altered_is_counted_as_wrong_and_one_that_is_deleted_as_lost(
+    warm, expected
+):
+    """Else the tests here could not fail."""
+    model = (warm.artifacts / "factor_model" / "latest").resolve()
+    (model / "model.json").write_text("{}")
+    assert faults.contents(warm)["factor_model"] != expected.contents["factor_model"]
+    assert len(faults.lost(warm)) == 1
+    shutil.rmtree(model)
+    assert len(faults.lost(warm)) == 1
+
+
+def started(project: Project, asset: str) -> "subprocess.Popen[str]":
+    """Start a run, and return its process once it makes `asset`."""
+    process = project.start(config=QUICK)
+    while not list(project.artifacts.glob(f"{asset}/*.partial")):
+        assert process.poll() is None, f"it ended before it made {asset}"
+        time.sleep(0.01)
+    return process
+
+
+def test_a_killed_run_is_found_by_the_next_and_marked_failed_with_the_reason(cold, expected):
+    process = started(cold, "cross_validation")
+    process.kill()
+    process.communicate()
+    assert statuses(cold) == ["STARTED"]
+    assert_survived(cold, expected)
+    assert statuses(cold) == ["SUCCESS", "FAILURE"]
+    with cold.instance() as instance:
+        run = instance.get_runs()[1]
+        messages = [entry.message for entry in instance.all_logs(run.run_id)]
+    assert "The process of this run is gone" in messages[-1]
+
+
+def test_a_run_that_goes_on_is_not_marked_by_another(cold, expected):
+    process = started(cold, "cross_validation")
+    assert cold.materialize("movielens_archive").returncode == 0
+    assert statuses(cold) == ["SUCCESS", "STARTED"]
+    process.communicate(timeout=240)
+    assert statuses(cold) == ["SUCCESS", "SUCCESS"]
+
+
+def test_a_terminated_run_says_so_and_what_it_finished_stays_cached(cold, expected):
+    process = started(cold, "cross_validation")
+    process.terminate()
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "Execution was interrupted" in output
+    assert statuses(cold) == ["FAILURE"]
+    assert not list(cold.artifacts.rglob("*.partial"))
+    finished = {"movielens_archive", "ratings", "movies", "users"}
+    cache = cold.cache(config=QUICK)
+    assert {cache[asset] for asset in finished} == {"hit"}
+    assert_survived(cold, expected)
+
+
+def test_a_process_whose_run_is_over_publishes_nothing(cold, expected):
+    """As when somebody forces a run to be canceled whose process does not hear of it."""
+    process = started(cold, "cross_validation")
+    os.kill(process.pid, signal.SIGSTOP)
+    with cold.instance() as instance:
+        instance.report_run_canceled(instance.get_runs()[0])
+    before = {path.parent for path in cold.artifacts.rglob("manifest.json")}
+    os.kill(process.pid, signal.SIGCONT)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 1
+    assert "was marked CANCELED while its process went on" in output
+    assert {path.parent for path in cold.artifacts.rglob("manifest.json")} == before
+    assert_survived(cold, expected)
+
+
+@pytest.mark.skipif(not faults.can_mount(), reason="only root may mount a small disk")
+@pytest.mark.parametrize("mebibytes", [0.05, 1.0, 5.5])
+def test_a_full_disk_is_survived(cold, expected, mebibytes):
+    run = faults.without_room(cold, mebibytes)
+    assert run.returncode == 1
+    assert "full" in run.output or "No space left on device" in run.output
+    assert_survived(cold, expected)
+
+
+def test_a_store_that_may_not_be_written_is_named_with_the_remedy(warm, expected):
+    run = faults.without_permission(warm)
+    assert run.returncode == 1
+    assert f"vocabularies cannot be made and kept in the artifact store {warm.artifacts}" in (
+        run.output
+    )
+    assert "put CF_PIPELINE_ARTIFACTS to another directory" in run.output
+    assert_survived(warm, expected)
+
+
+def test_a_store_that_may_only_be_read_gives_what_it_has(warm):
+    run = faults.read_only(warm)
+    assert run.returncode == 0, run.output
+    with warm.instance() as instance:
+        assert warm.cache_of(instance.get_runs(limit=1)[0].run_id) == outcome(set())
+
+
+@pytest.mark.parametrize("handles", [14, 17, 20, 23])
+def test_running_out_of_file_handles_is_survived(cold, expected, handles):
+    run = faults.without_file_handles(cold, handles)
+    assert run.returncode == 0 or "Too many open files" in run.output
+    assert_survived(cold, expected)
+
+
+@pytest.mark.parametrize("after", [0.1, 0.6])
+def test_a_clock_that_is_set_back_is_survived(warm, expected, after):
+    shutil.rmtree(warm.artifacts / "vocabularies")
+    run = faults.with_clock_set_back(warm, after * expected.seconds)
+    assert run.returncode == 0, run.output
+    with warm.instance() as instance:
+        last = instance.get_runs(limit=1)[0]
+        times = [entry.timestamp for entry in instance.all_logs(last.run_id)]
+    assert min(times) < time.time() - 2 * 24 * 60 * 60, "the clock was not set back"
+    assert_survived(warm, expected)
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["cold", "warm"])
+def test_eight_runs_at_once_all_end_right_and_do_each_work_once(
+    request, begun, first, archive, tmp_path
+):
+    """Cold, they also make Dagster's history together."""
+    project = first[0].copy(tmp_path / "p") if begun else Project(tmp_path / "p", archive)
+    configs = [
+        {"factor_model": {**QUICK["factor_model"], "n_factors": 3 + n % 2}} for n in range(8)
+    ]
+    ended = faults.at_once(project, configs)
+    assert [run.returncode for run in ended] == [0] * 8, [run.output for run in ended]
+    for run in ended:
+        assert "database is locked" not in run.output
+        assert "already exists" not in run.output
+    with project.instance() as instance:
+        caches = [project.cache_of(run.run_id) for run in instance.get_runs(limit=8)]
+    misses = {asset: sum(cache[asset] == "miss" for cache in caches) for asset in ASSETS}
+    by_model = {"factor_model": 2, "evaluation_metrics": 2}
+    assert misses == dict.fromkeys(ASSETS, 0 if begun else 1) | by_model
+    assert not faults.lost(project)
+
+
+def test_a_killed_run_of_the_ui_is_found_by_the_sensor(cold):
+    with webserver(cold) as server:
+        launched = server.launch(cold.run_config(QUICK), sorted(ASSETS))
+        run_id = launched["run"]["runId"]
+        while not list(cold.artifacts.glob("cross_validation/*.partial")):
+            time.sleep(0.01)
+        with cold.instance() as instance:
+            messages = [entry.message for entry in instance.all_logs(run_id)]
+            (pid,) = re.findall(r"Executing steps in process \(pid: (\d+)\)", "".join(messages))
+            os.kill(int(pid), signal.SIGKILL)
+            for _ in range(100):  # until the kernel has let go of its lock
+                said = dead_runs(
+                    dg.build_sensor_context(
+                        instance=instance,
+                        resources={"artifacts": Artifacts(root=str(cold.artifacts))},
+                    )
+                )
+                assert isinstance(said, dg.SkipReason)
+                if run_id in str(said.skip_message):
+                    break
+                time.sleep(0.05)
+        assert server.finish(run_id) == "FAILURE"
+
+
+def test_a_run_that_died_before_it_took_its_lock_counts_as_gone_after_a_while(cold):
+    process = started(cold, "movielens_archive")
+    process.kill()
+    process.communicate()
+    for lock in (cold.artifacts / "runs").iterdir():
+        lock.unlink()
+    with cold.instance() as instance:
+        run_id = instance.get_runs()[0].run_id
+        assert runs.fail_dead_runs(instance, cold.artifacts, print) == []
+        assert runs.fail_dead_runs(instance, cold.artifacts, print, 0) == [run_id]
+
+
+def test_a_run_of_another_project_on_the_same_history_is_not_ours_to_judge(warm):
+    @dg.job
+    def theirs() -> None: ...
+
+    with warm.instance() as instance:
+        run = instance.create_run_for_job(theirs, status=dg.DagsterRunStatus.STARTED)
+        assert runs.fail_dead_runs(instance, warm.artifacts, print, 0) == []
+        assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.STARTED

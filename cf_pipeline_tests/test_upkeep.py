@@ -1,0 +1,198 @@
+"""What the store keeps, what it removes, and how a store of an earlier release is brought up to
+date."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cf_pipeline import runs, upkeep
+from cf_pipeline.artifacts import Artifact, ArtifactStore, Recipe
+from cf_pipeline.locks import exclusive
+from cf_pipeline.store_layout import LAYOUT, ArtifactError, ensure_layout, sweep_leftovers
+from cf_pipeline_tests.project import Project
+from cf_pipeline_tests.test_caching import FAST, outcome
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ArtifactStore:
+    return ArtifactStore(tmp_path / "artifacts")
+
+
+def make(store: ArtifactStore, asset: str, number: int, last_used: float) -> Artifact:
+    def build(directory: Path) -> dict[str, int]:
+        (directory / "number.txt").write_text(str(number))
+        return {}
+
+    artifact, _ = store.get_or_build(Recipe(asset, "1", {"n": number}, {}), build, print)
+    os.utime(artifact.directory, (last_used, last_used))
+    return artifact
+
+
+def numbers(results: list[upkeep.StoredResult]) -> list[str]:
+    return [f"{result.asset} {(result.directory / 'number.txt').read_text()}" for result in results]
+
+
+def test_each_asset_keeps_the_results_it_used_last(store):
+    for number in range(5):
+        make(store, "a", number, last_used=1000.0 - number)
+        make(store, "parts/b", number, last_used=1000.0 + number)
+    # The latest links point to a's and b's last made, of which a's was used longest ago.
+    assert numbers(upkeep.unneeded(store.root, 2, set())) == [
+        *("a 3", "a 2"),
+        *("parts/b 0", "parts/b 1", "parts/b 2"),
+    ]
+    assert upkeep.unneeded(store.root, 5, set()) == []
+
+
+def test_what_dagster_s_history_points_to_is_kept(store):
+    old, _ = (make(store, "a", number, last_used=1000.0 + number) for number in range(2))
+    assert numbers(upkeep.unneeded(store.root, 1, set())) == ["a 0"]
+    assert upkeep.unneeded(store.root, 1, {old.directory}) == []
+
+
+def test_what_a_run_in_progress_may_use_is_kept(store):
+    for number in range(3):
+        make(store, "a", number, last_used=1000.0 + number)
+    locks = store.root / "runs"
+    locks.mkdir()
+    with exclusive(locks / "some-run.lock", print):
+        os.utime(locks / "some-run.lock", (1001.0, 1001.0))
+        assert numbers(upkeep.unneeded(store.root, 1, set())) == ["a 0"]
+    assert numbers(upkeep.unneeded(store.root, 1, set())) == ["a 0", "a 1"]
+
+
+def test_a_result_is_removed_whole_and_built_again_when_it_is_asked_for(store):
+    make(store, "a", 0, last_used=1000.0)
+    make(store, "a", 1, last_used=2000.0)
+    (result,) = upkeep.unneeded(store.root, 1, set())
+    assert upkeep.remove(result)
+    assert sorted(path.name for path in (store.root / "a").iterdir()) == sorted(
+        {"latest", make(store, "a", 1, 1.0).key}
+    )
+    assert make(store, "a", 0, 1.0).path("number.txt").read_text() == "0"
+
+
+def test_a_result_that_is_used_meanwhile_stays(store):
+    artifact = make(store, "a", 0, last_used=1000.0)
+    make(store, "a", 1, last_used=2000.0)
+    (result,) = upkeep.unneeded(store.root, 1, set())
+    store.open("a", artifact.key)
+    assert not upkeep.remove(result)
+    assert artifact.verified().exists()
+
+
+def test_a_result_that_is_being_built_stays(store):
+    artifact = make(store, "a", 0, last_used=1000.0)
+    make(store, "a", 1, last_used=2000.0)
+    (result,) = upkeep.unneeded(store.root, 1, set())
+    with exclusive(artifact.directory.with_suffix(".lock"), print):
+        assert not upkeep.remove(result)
+    assert artifact.verified().exists()
+
+
+def test_leftovers_of_the_dead_are_swept_and_those_of_the_living_are_not(store):
+    make(store, "a", 0, last_used=1000.0)
+    folder = store.root / "a"
+    dead, living = "d" * 32, "1" * 32
+    for key in (dead, living):
+        (folder / f"{key}.01234567.partial" / "inner").mkdir(parents=True)
+    (folder / f"{dead}.lock").touch()
+    (folder / "latest.partial").symlink_to(dead)
+    with exclusive(folder / f"{living}.lock", print):
+        swept = sweep_leftovers(store.root)
+        assert (folder / f"{living}.01234567.partial").exists()
+    assert {path.name for path in swept} == {
+        *(f"{dead}.01234567.partial", f"{dead}.lock", "latest.partial"),
+    }
+    assert not any(path.exists() or path.is_symlink() for path in swept)
+
+
+def upkeep_job(project: Project, **config: object) -> dict[str, Any]:
+    """Run the job on the command line, and return what it says of its run."""
+    run_config = json.dumps({"ops": {"tidy_store": {"config": config}}})
+    command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "cf_pipeline.definitions"]
+    done = subprocess.run(
+        [*command, "-j", "store_upkeep", "--config-json", run_config],
+        cwd=project.directory,
+        env=project.variables(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    with project.instance() as instance:
+        run = instance.get_runs(limit=1)[0]
+        (output,) = [
+            event.step_output_data
+            for entry in instance.all_logs(run.run_id)
+            if (event := entry.dagster_event) and event.event_type_value == "STEP_OUTPUT"
+        ]
+    return {key: value.value for key, value in output.metadata.items()}
+
+
+def test_the_job_removes_what_nobody_needs_and_a_dry_run_only_says_so(project):
+    for factors in (3, 4, 5):
+        project.cache("*evaluation_metrics", {"factor_model": FAST | {"n_factors": factors}})
+    before = project.files()
+    dry = upkeep_job(project, keep=2, dry_run=True)
+    assert project.files() == before
+    # Of four models and their metrics two each are kept; the history points to one of them.
+    assert (dry["unneeded"], dry["removed"]) == (4, 0)
+    assert {row.data["asset"] for row in dry["results"].records} == {
+        *("factor_model", "evaluation_metrics")
+    }
+    wet = upkeep_job(project, keep=2)
+    assert (wet["unneeded"], wet["removed"]) == (4, 4)
+    last = {"factor_model": FAST | {"n_factors": 5}}
+    assert project.cache(config=last) == outcome(set())
+    misses = {"factor_model", "evaluation_metrics"}
+    assert project.cache(config={"factor_model": FAST | {"n_factors": 3}}) == outcome(misses)
+    assert upkeep_job(project, keep=10)["unneeded"] == 0
+
+
+def test_a_new_store_has_the_layout_known_here(store):
+    make(store, "a", 0, last_used=1.0)
+    assert json.loads((store.root / "layout.json").read_text()) == {"layout": LAYOUT}
+
+
+def test_a_store_of_the_first_layout_is_brought_up_to_date_and_its_results_stay(project):
+    """It had no layout.json, a lock beside each result, and a dead build's folder by its key."""
+    (project.artifacts / "layout.json").unlink()
+    shutil.rmtree(project.artifacts / "runs")
+    for manifest in list(project.artifacts.rglob("manifest.json")):
+        manifest.parent.with_suffix(".lock").touch()
+    (project.artifacts / "ratings" / f"{'0' * 32}.partial").mkdir()
+    assert project.cache() == outcome(set())
+    assert json.loads((project.artifacts / "layout.json").read_text()) == {"layout": LAYOUT}
+    assert not list(project.artifacts.rglob("*.partial"))
+    assert [path.parent.name for path in project.artifacts.rglob("*.lock")] == ["runs"]
+
+
+@pytest.mark.parametrize("layout", ['{"layout": 99}', '{"layout": "new"}', '{"layout": 0}'])
+def test_a_store_of_a_later_release_is_refused(store, layout):
+    store.root.mkdir()
+    (store.root / "layout.json").write_text(layout)
+    with pytest.raises(ArtifactError, match="has layout .* Upgrade cf_pipeline"):
+        make(store, "a", 0, last_used=1.0)
+    assert [path.name for path in store.root.iterdir()] == ["layout.json"]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", "\0" * 100])
+def test_a_damaged_layout_is_refused_with_the_remedy(store, content):
+    store.root.mkdir()
+    (store.root / "layout.json").write_text(content)
+    with pytest.raises(ArtifactError, match="does not tell the layout .* Write"):
+        ensure_layout(store.root, print)
+
+
+def test_a_run_in_progress_holds_its_lock(store):
+    ensure_layout(store.root, print)
+    runs.hold(store.root, "this-run")
+    assert [path.stem for path in runs.in_progress(store.root)] == ["this-run"]
