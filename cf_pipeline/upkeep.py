@@ -54,7 +54,7 @@ def unneeded(root: Path, keep: int, latest: Set[Path]) -> list[StoredResult]:
     """
     began = min((lock.stat().st_mtime for lock in runs.in_progress(root)), default=float("inf"))
     found = []
-    for results in _by_asset(root).values():
+    for _, results in sorted(_by_asset(root).items()):
         folder = results[0].directory.parent
         pointed_to = {folder / path.readlink() for path in folder.iterdir() if path.is_symlink()}
         found += [
