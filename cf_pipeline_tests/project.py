@@ -105,6 +105,24 @@ class Project:
         output, _ = process.communicate(timeout=240)
         return Run(process.returncode, output)
 
+    def execute(self, job: str, config: Config) -> Run:
+        """Run a job to the end; `config` maps the names of its ops to their config."""
+        run_config = self.directory / "job.json"
+        ops = {op: {"config": dict(value)} for op, value in config.items()}
+        run_config.write_text(json.dumps({"ops": ops}))
+        command = [sys.executable, "-m", "dagster", "job", "execute"]
+        command += ["-m", "cf_pipeline.definitions", "-j", job, "--config", str(run_config)]
+        done = subprocess.run(
+            command,
+            cwd=self.directory,
+            env=self.variables(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        return Run(done.returncode, done.stdout)
+
     def cache(self, select: str = "*", config: Config | None = None) -> dict[str, str]:
         """Run, which must succeed, and return what each asset said of its cache: `hit` or
         `miss`."""

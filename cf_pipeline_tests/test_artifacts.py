@@ -38,15 +38,20 @@ def store(tmp_path: Path) -> ArtifactStore:
     return ArtifactStore(tmp_path / "artifacts")
 
 
+def mtimes(store: ArtifactStore) -> dict[Path, int]:
+    files = (path for path in store.root.rglob("*") if path.is_file())
+    return {path: path.stat().st_mtime_ns for path in files}
+
+
 def test_a_result_is_built_once_and_found_again(store):
     first, hit_first = store.get_or_build(RECIPE, build, print)
-    written = {path: path.stat().st_mtime_ns for path in store.root.rglob("*")}
+    written = mtimes(store)
     second, hit_second = store.get_or_build(RECIPE, forbidden, print)
     assert (hit_first, hit_second) == (False, True)
     assert second == first
     assert second.path("numbers.txt").read_text() == "1 2 3"
     assert second.metadata == {"total": "6"}
-    assert {path: path.stat().st_mtime_ns for path in store.root.rglob("*")} == written
+    assert mtimes(store) == written
 
 
 def damage_file(artifact: Artifact) -> None:

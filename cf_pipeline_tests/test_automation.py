@@ -1,36 +1,23 @@
 """The jobs: what they leave behind."""
 
 import json
-import subprocess
-import sys
 from typing import Any
 
 import optuna
 
-from cf_pipeline_tests.project import Project
+from cf_pipeline_tests.project import Project, Run
 
 JOB = "hyperparameter_search"
 
 
-def search(project: Project, **config: Any) -> subprocess.CompletedProcess[str]:
+def search(project: Project, **config: Any) -> Run:
     """Run the job on the command line."""
-    run_config = project.directory / "search.json"
-    run_config.write_text(json.dumps({"ops": {"search_hyperparameters": {"config": config}}}))
-    command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "cf_pipeline.definitions"]
-    return subprocess.run(
-        [*command, "-j", JOB, "--config", str(run_config)],
-        cwd=project.directory,
-        env=project.variables(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
+    return project.execute(JOB, {"search_hyperparameters": config})
 
 
 def test_a_search_leaves_its_study_and_a_run_config_that_works(project):
     run = search(project, method="gradient_descent", n_trials=3, epochs=2, loss="l1")
-    assert run.returncode == 0, run.stdout
+    assert run.returncode == 0, run.output
     folder = project.artifacts / JOB / "latest"
     study = optuna.load_study(study_name=None, storage=f"sqlite:///{folder / 'study.db'}")
     assert len(study.trials) == 3
@@ -47,23 +34,23 @@ def test_a_search_leaves_its_study_and_a_run_config_that_works(project):
     # The same again is found in the store.
     before = project.files()
     run = search(project, method="gradient_descent", n_trials=3, epochs=2, loss="l1")
-    assert run.returncode == 0, run.stdout
+    assert run.returncode == 0, run.output
     assert project.files() == before
     assert project.metadata(JOB)["cache"] == "hit"
 
 
 def test_gibbs_is_searched_too_and_trials_that_cannot_be_are_refused_before(project):
     run = search(project, n_trials=2, sweeps=60)
-    assert run.returncode == 0, run.stdout
+    assert run.returncode == 0, run.output
     assert set(project.metadata(JOB)["trials"].records[0].data) == {
         *("trial", "validation_rmse", "sampled_factors", "feature_rank", "burn_in")
     }
     run = search(project, n_trials=0)
     assert run.returncode == 1
-    assert "n_trials" in run.stdout
+    assert "n_trials" in run.output
 
 
 def test_a_search_without_a_training_part_says_what_to_materialize(tmp_path, archive):
     run = search(Project(tmp_path / "project", archive), n_trials=1)
     assert run.returncode == 1
-    assert "train_test_split has no materialization in this Dagster history" in run.stdout
+    assert "train_test_split has no materialization in this Dagster history" in run.output

@@ -195,9 +195,7 @@ def test_eight_runs_at_once_all_end_right_and_do_each_work_once(
 ):
     """Cold, they also make Dagster's history together."""
     project = first[0].copy(tmp_path / "p") if begun else Project(tmp_path / "p", archive)
-    configs = [
-        {"factor_model": {**QUICK["factor_model"], "n_factors": 3 + n % 2}} for n in range(8)
-    ]
+    models = [{**QUICK["factor_model"], "n_factors": 3 + number % 2} for number in range(8)]
     ended = faults.at_once(project, [{"factor_model": model} for model in models])
     assert [run.returncode for run in ended] == [0] * 8, [run.output for run in ended]
     for run in ended:

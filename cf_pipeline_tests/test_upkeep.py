@@ -4,8 +4,6 @@ date."""
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -115,18 +113,8 @@ def test_leftovers_of_the_dead_are_swept_and_those_of_the_living_are_not(store):
 
 def upkeep_job(project: Project, **config: object) -> dict[str, Any]:
     """Run the job on the command line, and return what it says of its run."""
-    run_config = json.dumps({"ops": {"tidy_store": {"config": config}}})
-    command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "cf_pipeline.definitions"]
-    done = subprocess.run(
-        [*command, "-j", "store_upkeep", "--config-json", run_config],
-        cwd=project.directory,
-        env=project.variables(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
+    ended = project.execute("store_upkeep", {"tidy_store": config})
+    assert ended.returncode == 0, ended.output
     with project.instance() as instance:
         run = instance.get_runs(limit=1)[0]
         (output,) = [
