@@ -172,10 +172,10 @@ class Project:
             return dg.DagsterInstance.from_config(str(self.directory))
 
     def files(self) -> dict[Path, tuple[int, int]]:
-        """Every file of the artifact store with its size and time of change, to see what was
-        rewritten."""
+        """Every file of the artifact store but locks, with its size and time of change, to see what
+        was rewritten."""
         return {
             path: (path.stat().st_size, path.stat().st_mtime_ns)
             for path in self.artifacts.rglob("*")
-            if path.is_file()
+            if path.is_file() and path.suffix != ".lock"
         }
