@@ -1,6 +1,7 @@
 """What each asset promises: its metadata, its config, and what it refuses."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,10 @@ import pytest
 
 from cf_pipeline.recommender.factor_model import FactorModel
 from cf_pipeline.recommender.movielens_files import u_data
+from cf_pipeline.recommender.sources import URL_VARIABLE
 from cf_pipeline_tests.project import Project
+from cf_pipeline_tests.recommender.mirror import serve
+from cf_pipeline_tests.test_caching import edited
 
 PROMISED = {
     "movielens_archive": {"source", "bytes", "sha256", "licence", "citation"},
@@ -171,6 +175,42 @@ def test_bad_ratings_block_what_is_downstream_with_counts_and_examples(
     alone = project.materialize("train_test_split")
     assert alone.returncode == 1
     assert check in alone.output
+
+
+def test_a_check_that_errs_does_not_pass(project):
+    edited(project, "checks.py", "    faults = {}", "    raise RuntimeError('no verdict')")
+    shutil.rmtree(project.artifacts / "train_test_split")
+    run = project.materialize()
+    assert run.returncode == 1
+    assert "no verdict" in run.output
+    with project.instance() as instance:
+        made = project.cache_of(instance.get_runs(limit=1)[0].run_id)
+    assert set(made) == {"movielens_archive", "ratings", "movies", "users"}
+    assert not list((project.artifacts).glob("train_test_split/*"))
+
+
+def test_a_mirror_s_password_is_sent_and_kept_nowhere(tmp_path, archive):
+    project = Project(tmp_path / "project", archive)
+    with serve(b"another archive") as mirror:
+        address = mirror.url.replace("://", "://somebody:s3cret@")
+        project.environment |= {URL_VARIABLE: address, "NO_PROXY": "127.0.0.1"}
+        sources = {"sources": ["official"], "retries": 0, "timeout": 10}
+        run = project.materialize("movielens_archive", {"movielens_archive": sources})
+        assert run.returncode == 1
+        assert "bytes were received, ml-100k.zip has" in run.output
+        assert mirror.requests, "the mirror was not asked"
+    assert "s3cret" not in run.output
+    for path in project.directory.rglob("*"):
+        assert path.is_dir() or b"s3cret" not in path.read_bytes(), path
+
+
+def test_an_address_among_the_sources_is_refused_before_it_is_asked(tmp_path, archive):
+    project = Project(tmp_path / "project", archive)
+    sources = {"sources": ["https://somebody:s3cret@127.0.0.1:9/"]}
+    run = project.materialize("movielens_archive", {"movielens_archive": sources})
+    assert run.returncode == 1
+    assert f"into the environment variable {URL_VARIABLE}" in run.output
+    assert "s3cret" not in run.output
 
 
 def test_a_malformed_row_is_named_and_nothing_is_made_of_it(tmp_path, folder):

@@ -12,16 +12,18 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from cf_pipeline_tests import faults
 from cf_pipeline_tests.benchmarks.report import Target, print_report
 from cf_pipeline_tests.project import Config, Project, Run
 from cf_pipeline_tests.real_data import real_archive
+from cf_pipeline_tests.recommender import hostile, model_faults, network_faults
 
 AT_ONCE = 8
 CONFIGS: list[Config] = [
@@ -47,15 +49,19 @@ class Tally:
     survived: int = 0
     lost: int = 0
     wrong: int = 0
+    refused: int = 0
+    escaped: int = 0
 
     def row(self) -> dict[str, str | int]:
-        """Return the line; `survived` is `refused` where it is about input."""
+        """Return the line: faults are survived, bad input is refused."""
         return {
-            "fault": self.name,
+            "fault or bad input": self.name,
             "tried": self.tried,
-            "survived or refused": self.survived,
-            "artifacts lost": self.lost,
-            "artifacts wrong": self.wrong,
+            "survived": self.survived,
+            "lost artifacts": self.lost,
+            "wrong artifacts": self.wrong,
+            "refused with a clear error": self.refused,
+            "escaped": self.escaped,
         }
 
 
@@ -70,9 +76,13 @@ def main() -> None:
         directory = Path(name)
         first = Project(directory / "undisturbed", real_archive())
         expected = faults.undisturbed(first)
-        tallies = judge_crashes(directory, first, expected, crashes(expected.seconds, arguments))
-        tallies += judge_runs_at_once(directory, first)
-    print_report("reliability", [tally.row() for tally in tallies], targets(tallies))
+        faults_done = judge_crashes(
+            directory, first, expected, crashes(expected.seconds, arguments)
+        )
+        faults_done += judge_runs_at_once(directory, first)
+        inputs = list(judge_inputs(directory))
+    rows = [tally.row() for tally in [*faults_done, *inputs]]
+    print_report("reliability", rows, targets(faults_done, inputs))
 
 
 def crashes(seconds: float, arguments: argparse.Namespace) -> Iterator[Crash]:
@@ -148,14 +158,42 @@ def judge_runs_at_once(directory: Path, first: Project) -> list[Tally]:
     return tallies
 
 
-def targets(tallies: list[Tally]) -> list[Target]:
+def judge_inputs(directory: Path) -> Iterator[Tally]:
+    """Offer every bad input of the tests' catalogues to its reader, and count."""
+    catalogues: dict[str, tuple[Sequence[Any], Callable[[Any, Path], str]]] = {
+        "hostile archives": (hostile.ZIPS, hostile.attempt),
+        "hostile tables": (hostile.TABLES, hostile.attempt),
+        "network faults": (network_faults.FAULTS, network_faults.meet),
+        "bad model files": (model_faults.FAULTS, model_faults.attempt),
+    }
+    for name, (entries, attempt) in catalogues.items():
+        tally = Tally(name)
+        for number, entry in enumerate(entries):
+            folder = directory / f"{name} {number}"
+            folder.mkdir()
+            tally.tried += 1
+            try:
+                attempt(entry, folder)
+            except Exception as error:  # whatever it is, the reader should have refused it
+                tally.escaped += 1
+                print(f"{name}, {entry.name}: {error!r}", file=sys.stderr, flush=True)
+            else:
+                tally.refused += 1
+            shutil.rmtree(folder)
+        print(tally, file=sys.stderr, flush=True)
+        yield tally
+
+
+def targets(faults_done: Sequence[Tally], inputs: Sequence[Tally]) -> list[Target]:
     """Return the targets."""
-    kills = sum(tally.tried for tally in tallies if tally.name == "kill -9")
+    kills = sum(tally.tried for tally in faults_done if tally.name == "kill -9")
     return [
-        Target("kill -9", kills, least=200),
-        Target("faults not survived", sum(t.tried - t.survived for t in tallies), 0),
-        Target("lost artifacts", sum(tally.lost for tally in tallies), 0),
-        Target("wrong artifacts", sum(tally.wrong for tally in tallies), 0),
+        Target("kill -9 at random instants", kills, least=200),
+        Target("faults not survived", sum(of.tried - of.survived for of in faults_done), 0),
+        Target("lost artifacts", sum(tally.lost for tally in faults_done), 0),
+        Target("wrong artifacts", sum(tally.wrong for tally in faults_done), 0),
+        Target("bad inputs not refused", sum(of.tried - of.refused for of in inputs), 0),
+        Target("bad inputs escaped", sum(tally.escaped for tally in inputs), 0),
     ]
 
 
