@@ -173,20 +173,20 @@ def test_a_store_that_may_only_be_read_gives_what_it_has(warm):
 @pytest.mark.parametrize("handles", [14, 17, 20, 23])
 def test_running_out_of_file_handles_is_survived(cold, expected, handles):
     run = faults.without_file_handles(cold, handles)
-    assert run.returncode == 0 or "Too many open files" in run.output
+    sqlite_s_words = "unable to open database file"
+    assert run.returncode == 0 or re.search(f"Too many open files|{sqlite_s_words}", run.output)
     assert_survived(cold, expected)
 
 
-@pytest.mark.parametrize("after", [0.1, 0.6])
-def test_a_clock_that_is_set_back_is_survived(warm, expected, after):
-    shutil.rmtree(warm.artifacts / "vocabularies")
-    run = faults.with_clock_set_back(warm, after * expected.seconds)
+@pytest.mark.parametrize("after", [0.0, 0.3, 0.6])
+def test_a_clock_that_is_set_back_is_survived(cold, expected, after):
+    run = faults.with_clock_set_back(cold, after * expected.seconds)
     assert run.returncode == 0, run.output
-    with warm.instance() as instance:
+    with cold.instance() as instance:
         last = instance.get_runs(limit=1)[0]
         times = [entry.timestamp for entry in instance.all_logs(last.run_id)]
     assert min(times) < time.time() - 2 * 24 * 60 * 60, "the clock was not set back"
-    assert_survived(warm, expected)
+    assert_survived(cold, expected)
 
 
 @pytest.mark.parametrize("begun", [False, True], ids=["cold", "warm"])
