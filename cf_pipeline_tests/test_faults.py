@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
+import psutil
 import pytest
 
 from cf_pipeline import runs
@@ -231,6 +232,25 @@ def test_a_killed_run_of_the_ui_is_found_by_the_sensor(cold):
                     break
                 time.sleep(0.05)
         assert server.finish(run_id) == "FAILURE"
+
+
+def test_dagster_dev_finds_a_killed_run_and_listens_on_the_loopback_only(cold):
+    process = started(cold, "cross_validation")
+    process.kill()
+    process.communicate()
+    with webserver(cold, development=True) as server:
+        root = psutil.Process(server.pid)
+        while statuses(cold) == ["STARTED"]:  # until the daemon's sensor has its turn
+            time.sleep(0.5)
+        assert statuses(cold) == ["FAILURE"]
+        addresses = {
+            connection.laddr
+            for one in [root, *root.children(recursive=True)]
+            for connection in one.net_connections("inet")
+            if connection.status == psutil.CONN_LISTEN
+        }
+    assert int(server.address.rpartition(":")[2]) in {address.port for address in addresses}
+    assert {address.ip for address in addresses} <= {"127.0.0.1", "::1"}
 
 
 def test_a_run_that_died_before_it_took_its_lock_counts_as_gone_after_a_while(cold):

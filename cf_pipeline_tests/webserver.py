@@ -30,10 +30,11 @@ STALE = "{ assetNodes { assetKey { path } staleStatus } }"
 
 
 class Webserver:
-    """What a browser would ask of the server."""
+    """What a browser would ask of the server, and the process that was started for it."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, pid: int) -> None:
         self.address = address
+        self.pid = pid
 
     def ask(self, query: str, **variables: Any) -> Any:
         """Send a GraphQL query and return its data."""
@@ -75,14 +76,17 @@ class Webserver:
 
 
 @contextmanager
-def webserver(project: Project) -> Iterator[Webserver]:
-    """Run the server while the block lasts."""
+def webserver(project: Project, development: bool = False) -> Iterator[Webserver]:
+    """Run the server while the block lasts: alone, or with the daemon, by `dagster dev`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    command = ["-m", "dagster_webserver", "-h", "127.0.0.1"]
+    if development:
+        command = ["-m", "dagster", "dev"]  # listens where it does by default
     log = (project.directory / "webserver.log").open("w")
     process = subprocess.Popen(
-        [sys.executable, "-m", "dagster_webserver", "-h", "127.0.0.1", "-p", str(port)],
+        [sys.executable, *command, "-p", str(port)],
         cwd=project.directory,
         env=project.variables(),
         stdout=log,
@@ -91,7 +95,7 @@ def webserver(project: Project) -> Iterator[Webserver]:
         start_new_session=True,
     )
     try:
-        server = Webserver(f"http://127.0.0.1:{port}")
+        server = Webserver(f"http://127.0.0.1:{port}", process.pid)
         _wait_until_up(server, process)
         yield server
     finally:
