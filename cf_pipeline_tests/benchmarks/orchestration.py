@@ -98,7 +98,7 @@ class Contender:
     def _prepare(self) -> None:
         if self.forgets:
             for results in self.project.artifacts.iterdir():
-                if results.name != ARCHIVE:
+                if results.is_dir() and results.name != ARCHIVE:
                     shutil.rmtree(results)
 
 
