@@ -11,6 +11,7 @@ from pydantic import Field
 from cf_pipeline import runs, upkeep
 from cf_pipeline.caching import Artifacts, Metadata, shown_metadata
 from cf_pipeline.code_version import code_version
+from cf_pipeline.locks import exclusive
 from cf_pipeline.metadata import table_of
 from cf_pipeline.recommender.settings import FactorModelSettings
 from cf_pipeline.store_layout import sweep_leftovers
@@ -130,13 +131,15 @@ def tidy_store(
 ) -> None:
     """Remove results that nobody needs, and what processes left that were killed."""
     root = artifacts.store.root
-    results = upkeep.unneeded(root, config.keep, upkeep.latest_in_history(context.instance, root))
-    shown = [result.shown() for result in results]
-    removed = 0
-    for result, row in zip(results, shown, strict=True):
-        context.log.info(f"{'Would remove' if config.dry_run else 'Removing'} {row}")
-        removed += not config.dry_run and upkeep.remove(result)
-    leftovers = [] if config.dry_run else sweep_leftovers(root)
+    with exclusive(root / "upkeep.lock", context.log.info):
+        latest = upkeep.latest_in_history(context.instance, root)
+        results = upkeep.unneeded(root, config.keep, latest)
+        shown = [result.shown() for result in results]
+        removed = 0
+        for result, row in zip(results, shown, strict=True):
+            context.log.info(f"{'Would remove' if config.dry_run else 'Removing'} {row}")
+            removed += not config.dry_run and upkeep.remove(result)
+        leftovers = [] if config.dry_run else sweep_leftovers(root)
     context.log.info(f"{removed} of {len(shown)} results removed; leftovers: {leftovers}.")
     context.add_output_metadata(
         {

@@ -35,7 +35,7 @@ defs = dg.Definitions(
     schedules=[store_upkeep_schedule],
     sensors=[dead_runs],
     resources={"artifacts": Artifacts()},
-    # A process for every step would cost more than most steps do, and its orphan would go on after
-    # its run is killed.
+    # A process for every step would cost more than most steps do, its orphan would go on after its
+    # run is killed, and the lock that says that a run is in progress would be one step's.
     executor=dg.in_process_executor,
 )

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from cf_pipeline.locks import Log, if_free
 
@@ -29,7 +29,7 @@ REASON = (
     "so. What it had finished is in the cache. Launch the run again to go on from there."
 )
 
-_held: dict[Path, FileLock] = {}
+_held: dict[str, FileLock] = {}
 
 
 def hold(root: Path, run_id: str) -> None:
@@ -37,14 +37,13 @@ def hold(root: Path, run_id: str) -> None:
 
     Not until the run ends: there is something left to report once Dagster gives back its resources.
     """
-    path = _locks(root) / f"{run_id}.lock"
-    path.parent.mkdir(exist_ok=True)
-    lock = FileLock(path)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:  # held for the same run by the process of another of its steps
-        return
-    _held[path] = lock
+    folder = _locks(root)
+    folder.mkdir(exist_ok=True)
+    # Under its own name from when it is held on: somebody who looks in between would find it free.
+    fresh = folder / f"{run_id}.new.lock"
+    _held[run_id] = FileLock(fresh)
+    _held[run_id].acquire()
+    fresh.rename(folder / f"{run_id}.lock")
 
 
 def in_progress(root: Path) -> Iterator[Path]:

@@ -78,7 +78,8 @@ def sweep_leftovers(root: Path) -> list[Path]:
     """Remove what processes left that died: folders of builds, links and locks; return them."""
     swept = []
     for path in sorted([*root.rglob("*.partial"), *root.rglob("*.lock")]):
-        lock = path.with_name(f"{path.name.partition('.')[0]}.lock")
+        of_result = path.with_name(f"{path.name.partition('.')[0]}.lock")
+        lock = path if path.suffix == ".lock" else of_result
         with if_free(lock) as free:
             if not free:
                 continue

@@ -2,8 +2,10 @@
 date."""
 
 import json
+import multiprocessing
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -184,3 +186,29 @@ def test_a_run_in_progress_holds_its_lock(store):
     ensure_layout(store.root, print)
     runs.hold(store.root, "this-run")
     assert [path.stem for path in runs.in_progress(store.root)] == ["this-run"]
+
+
+def test_a_lock_is_held_by_one_process_at_a_time_and_leaves_no_file(tmp_path):
+    """Though its file is removed each time it is given back."""
+    processes = [
+        multiprocessing.Process(target=count_up, args=(tmp_path / "a.lock", tmp_path / "count"))
+        for _ in range(4)
+    ]
+    (tmp_path / "count").write_text("0")
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert (tmp_path / "count").read_text() == str(4 * TURNS)
+    assert [path.name for path in tmp_path.iterdir()] == ["count"]
+
+
+TURNS = 50
+
+
+def count_up(lock: Path, count: Path) -> None:
+    for _ in range(TURNS):
+        with exclusive(lock, lambda _: None):
+            before = int(count.read_text())
+            time.sleep(0.001)
+            count.write_text(str(before + 1))
