@@ -23,7 +23,7 @@ from typing import Any
 from uuid import uuid4
 
 from cf_pipeline.locks import Log, exclusive
-from cf_pipeline.store_layout import ArtifactError, ensure_layout, writing
+from cf_pipeline.store_layout import ArtifactError, ensure_layout, sync, writing
 
 Build = Callable[[Path], Mapping[str, Any]]
 
@@ -92,7 +92,11 @@ class Artifact:
         """
         for name in self.files:
             self.path(name)
-        strangers = {path.name for path in self.directory.iterdir()} - {*self.files, MANIFEST}
+        try:
+            there = {path.name for path in self.directory.iterdir()}
+        except OSError as error:
+            raise ArtifactError(f"{self.directory} cannot be read: {error}") from error
+        strangers = there - {*self.files, MANIFEST}
         if strangers:
             raise ArtifactError(
                 f"{self.directory} of {self.asset} has files that were not written into it: "
@@ -200,12 +204,12 @@ class ArtifactStore:
             manifest["seal"] = _digest(manifest)
             path = partial / MANIFEST
             path.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-            _sync(path)
-            _sync(partial)
+            sync(path)
+            sync(partial)
             if final.exists():  # damaged, or it would have been found
                 shutil.rmtree(final)
             partial.rename(final)
-            _sync(final.parent)
+            sync(final.parent)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         return self.open(recipe.asset, recipe.key)
@@ -245,14 +249,6 @@ def _touch(directory: Path) -> None:
 
 def _sealed_file(path: Path) -> str:
     """Return the file's SHA-256, once it is on the disk: the rename must not outlive its bytes."""
-    _sync(path)
+    sync(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

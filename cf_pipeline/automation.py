@@ -14,7 +14,7 @@ from cf_pipeline.code_version import code_version
 from cf_pipeline.locks import exclusive
 from cf_pipeline.metadata import table_of
 from cf_pipeline.recommender.settings import FactorModelSettings
-from cf_pipeline.store_layout import sweep_leftovers
+from cf_pipeline.store_layout import leftovers, sweep
 
 OPTUNA = "Hyper-parameter search needs Optuna: pip install 'cf_pipeline[search]'."
 INPUTS = ("train_test_split", "vocabularies", "movies", "users")
@@ -130,23 +130,23 @@ def tidy_store(
     context: dg.OpExecutionContext, artifacts: dg.ResourceParam[Artifacts], config: UpkeepConfig
 ) -> None:
     """Remove results that nobody needs, and what processes left that were killed."""
-    root = artifacts.store.root
+    root, removed, swept = artifacts.store.root, 0, 0
     with exclusive(root / "upkeep.lock", context.log.info):
         latest = upkeep.latest_in_history(context.instance, root)
-        results = upkeep.unneeded(root, config.keep, latest)
+        results, left = upkeep.unneeded(root, config.keep, latest), leftovers(root)
         shown = [result.shown() for result in results]
-        removed = 0
-        for result, row in zip(results, shown, strict=True):
-            context.log.info(f"{'Would remove' if config.dry_run else 'Removing'} {row}")
-            removed += not config.dry_run and upkeep.remove(result)
-        leftovers = [] if config.dry_run else sweep_leftovers(root)
-    context.log.info(f"{removed} of {len(shown)} results removed; leftovers: {leftovers}.")
+        for line in [*shown, *left]:
+            context.log.info(f"{'Would remove' if config.dry_run else 'Removing'} {line}")
+        if not config.dry_run:
+            removed = sum(map(upkeep.remove, results))
+            swept = sum(map(sweep, left))
     context.add_output_metadata(
         {
             "dry_run": config.dry_run,
-            "unneeded": len(shown),
+            "unneeded": len(results),
             "removed": removed,
-            "leftovers": len(leftovers),
+            "leftovers": len(left),
+            "swept": swept,
             **({"results": table_of(shown)} if shown else {}),
         }
     )

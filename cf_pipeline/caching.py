@@ -20,7 +20,7 @@ from pydantic import Field
 from cf_pipeline import runs
 from cf_pipeline.artifacts import Artifact, ArtifactStore, Recipe
 from cf_pipeline.code_version import edited_modules
-from cf_pipeline.store_layout import ArtifactError, ensure_layout
+from cf_pipeline.store_layout import ArtifactError, ensure_layout, writing
 
 Metadata = Mapping[str, Any]  # values that Dagster takes as metadata
 Build = Callable[[Path], Metadata]
@@ -55,12 +55,14 @@ class Artifacts(dg.ConfigurableIOManager):
         instance, run, log = context.instance, context.run, dg.get_dagster_logger().warning
         if instance is None or run is None:
             return
-        ensure_layout(self.store.root, log)
-        try:
-            runs.hold(self.store.root, run.run_id)
-            runs.fail_dead_runs(instance, self.store.root, log)
-        except OSError as error:  # a store that can only be read has what it has
-            log(f"Runs that are gone cannot be told from those in progress: {error}")
+        root = self.store.root
+        ensure_layout(root, log)
+        if not os.access(root, os.W_OK):
+            log(f"{root} can only be read: this run takes what is there.")
+            return
+        with writing(root, f"The lock of run {run.run_id}"):
+            runs.hold(instance, run.run_id, root)
+        runs.fail_dead_runs(instance, root, log)
 
     def materialize(
         self,
@@ -147,6 +149,7 @@ class Artifacts(dg.ConfigurableIOManager):
         config: Mapping[str, object] | None,
     ) -> tuple[Artifact, bool]:
         _refuse_mixed(name, inputs)
+        self._refuse_finished_run(name)
 
         def build_unedited(directory: Path) -> Mapping[str, Any]:
             metadata = build(directory)

@@ -37,6 +37,19 @@ def if_free(path: Path) -> Iterator[bool]:
             yield True
 
 
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock `path`; its file stays as it is."""
+    if not path.exists():
+        return False
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
 @contextmanager
 def _held(lock: FileLock, path: Path) -> Iterator[None]:
     # The file goes while it is locked: who waits for it sees that it is gone, and makes a new one.

@@ -6,14 +6,14 @@ its default launcher nothing looks for it: the run would say "Started" for ever.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
 from filelock import FileLock
 
-from cf_pipeline.locks import Log, if_free
+from cf_pipeline.locks import Log, if_free, is_held
 
 UNFINISHED = [
     dg.DagsterRunStatus.NOT_STARTED,
@@ -21,6 +21,7 @@ UNFINISHED = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
+STORE_TAG = "cf_pipeline/artifact_store"  # where the lock of a run is, once it is held
 # A process takes this long at most, on a busy machine, from Dagster's first word of its run to the
 # lock.
 SECONDS_TO_LOCK = 300.0
@@ -32,8 +33,8 @@ REASON = (
 _held: dict[str, FileLock] = {}
 
 
-def hold(root: Path, run_id: str) -> None:
-    """Let this process hold the run's lock in the store `root` until it ends.
+def hold(instance: dg.DagsterInstance, run_id: str, root: Path) -> None:
+    """Let this process hold the run's lock in the store `root` until it ends, and tag the run.
 
     Not until the run ends: there is something left to report once Dagster gives back its resources.
     """
@@ -43,50 +44,57 @@ def hold(root: Path, run_id: str) -> None:
     fresh = folder / f"{run_id}.new.lock"
     _held[run_id] = FileLock(fresh)
     _held[run_id].acquire()
-    fresh.rename(folder / f"{run_id}.lock")
+    fresh.rename(_lock(root, run_id))
+    instance.add_run_tags(run_id, {STORE_TAG: str(root)})
 
 
-def in_progress(root: Path) -> Iterator[Path]:
-    """Yield the lock of each run in progress, this process's own among them."""
+def oldest_start(root: Path) -> float:
+    """Return when the oldest run in progress began, in seconds since 1970; infinity for none."""
+    starts = [float("inf")]
     for path in _locks(root).glob("*.lock"):
-        with if_free(path) as free:
-            if not free:
-                yield path
+        with suppress(FileNotFoundError):  # of a run that ends meanwhile
+            if is_held(path):
+                starts.append(path.stat().st_mtime)
+    return min(starts)
 
 
 def fail_dead_runs(
     instance: dg.DagsterInstance, root: Path, log: Log, seconds_to_lock: float = SECONDS_TO_LOCK
 ) -> list[str]:
-    """Mark as failed each run of this project whose process is gone, and return their ids.
+    """Mark as failed each run of the store `root` whose process is gone, and return their ids.
 
-    A run without a lock may be about to take it: it counts as gone after `seconds_to_lock`.
+    A run of this project without a lock may be about to take it: it counts as gone after
+    `seconds_to_lock`. Runs of other stores and projects are not judged.
     """
     failed = []
-
-    def fail(run_id: str) -> None:
-        run = instance.get_run_by_id(run_id)
-        # What the history says counts only now: a run that ended meanwhile has said so.
-        if run is not None and run.status in UNFINISHED:
-            instance.report_run_failed(run, REASON)
-            log(f"Run {run_id} was left unfinished by a process that is gone: it has failed.")
-            failed.append(run_id)
-
-    for path in sorted(_locks(root).glob("*.lock")):
-        with if_free(path) as gone:
-            if gone:
-                fail(path.stem)
     for record in instance.get_run_records(dg.RunsFilter(statuses=UNFINISHED)):
         run = record.dagster_run
         age = (datetime.now(UTC) - record.update_timestamp).total_seconds()
-        if _of_this_project(run) and age > seconds_to_lock:
-            with if_free(_locks(root) / f"{run.run_id}.lock") as gone:
-                if gone:
-                    fail(run.run_id)
+        late = STORE_TAG not in run.tags and _of_this_project(run) and age > seconds_to_lock
+        if run.tags.get(STORE_TAG) != str(root) and not late:
+            continue
+        _locks(root).mkdir(parents=True, exist_ok=True)
+        with if_free(_lock(root, run.run_id)) as gone:
+            latest = instance.get_run_by_id(run.run_id)
+            # What the history says counts only now: a run that ended meanwhile has said so.
+            if gone and latest is not None and latest.status in UNFINISHED:
+                instance.report_run_failed(latest, REASON)
+                log(f"Run {run.run_id} was left unfinished by a process that is gone: it failed.")
+                failed.append(run.run_id)
+    for path in _locks(root).glob("*.lock"):
+        ended = instance.get_run_by_id(path.stem)
+        if ended is not None and ended.is_finished:
+            with if_free(path):
+                pass  # which removes it
     return failed
 
 
 def _locks(root: Path) -> Path:
     return root / "runs"
+
+
+def _lock(root: Path, run_id: str) -> Path:
+    return _locks(root) / f"{run_id}.lock"
 
 
 def _of_this_project(run: dg.DagsterRun) -> bool:

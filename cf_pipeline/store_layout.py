@@ -12,15 +12,20 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cf_pipeline.locks import Log, exclusive, if_free
+from cf_pipeline.locks import Log, exclusive, if_free, is_held
 
 LAYOUT_FILE = "layout.json"
 LAYOUT = 2
+RESULT = re.compile(r"[0-9a-f]{32}")
+LEFTOVER = re.compile(
+    r"[0-9a-f]{32}(\.[0-9a-f]{8})?\.partial|latest\.partial|([0-9a-f]{32}|latest)\.lock"
+)
 # What keeps a process from writing, whatever it writes.
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE}
 
@@ -33,13 +38,16 @@ def ensure_layout(root: Path, log: Log) -> None:
     """Make the store's directory if it is not there, and bring it to the layout known here.
 
     Raises:
-        ArtifactError: the store has a later layout, or does not tell which.
+        ArtifactError: the store has a later layout, or does not tell which; or `root` is no store,
+            but holds something else.
     """
     with writing(root, LAYOUT_FILE):
         root.mkdir(parents=True, exist_ok=True)
     if _layout_of(root) == LAYOUT:
         return
     with writing(root, LAYOUT_FILE), exclusive(root / "layout.lock", log):
+        if not (root / LAYOUT_FILE).exists():
+            _refuse_foreign(root)
         if not any(path.is_dir() for path in root.iterdir()):  # nothing to migrate
             _write(root, LAYOUT)
         for layout in range(_layout_of(root), LAYOUT):
@@ -74,25 +82,72 @@ def writing(root: Path, what: str) -> Iterator[None]:
         ) from error
 
 
-def sweep_leftovers(root: Path) -> list[Path]:
-    """Remove what processes left that died: folders of builds, links and locks; return them."""
-    swept = []
-    for path in sorted([*root.rglob("*.partial"), *root.rglob("*.lock")]):
-        of_result = path.with_name(f"{path.name.partition('.')[0]}.lock")
-        lock = path if path.suffix == ".lock" else of_result
-        with if_free(lock) as free:
-            if not free:
-                continue
-            swept.append(path)
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            elif path != lock:  # which goes when it is given back
-                path.unlink(missing_ok=True)
-    return swept
+def results(root: Path) -> Iterator[Path]:
+    """Yield the directory of every result in the store, sound or not."""
+    for folder, directories, _ in _walk(root):
+        yield from (folder / name for name in directories if RESULT.fullmatch(name))
+
+
+def leftovers(root: Path) -> list[Path]:
+    """Return what processes left that died: folders of builds, links and locks."""
+    found = [
+        folder / name
+        for folder, directories, files in _walk(root)
+        for name in sorted([*directories, *files])
+        if LEFTOVER.fullmatch(name)
+    ]
+    return [path for path in found if not is_held(_lock_of(path))]
+
+
+def sweep(path: Path) -> bool:
+    """Remove one of the leftovers, and return whether it is gone; it stays if somebody uses it."""
+    lock = _lock_of(path)
+    with if_free(lock) as free:
+        if free and path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif free and path != lock:  # which goes when it is given back
+            path.unlink(missing_ok=True)
+    return free
+
+
+def sync(path: Path) -> None:
+    """Put a file, or the names in a directory, on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Yield each folder of assets with the names in it; what is in results and builds is theirs."""
+    for name, directories, files in os.walk(root):  # which passes over what goes meanwhile
+        yield Path(name), list(directories), files
+        directories[:] = [
+            one for one in directories if not (RESULT.fullmatch(one) or LEFTOVER.fullmatch(one))
+        ]
+
+
+def _lock_of(path: Path) -> Path:
+    """Return the lock that who uses a leftover would hold."""
+    return path.with_name(f"{path.name.partition('.')[0]}.lock")
+
+
+def _refuse_foreign(root: Path) -> None:
+    """Raise ArtifactError if a directory that tells no layout holds what no store has."""
+    ours = re.compile(rf"{LEFTOVER.pattern}|latest|layout\..*")
+    for folder, _, files in _walk(root):
+        for name in files:
+            if not ours.fullmatch(name):
+                raise ArtifactError(
+                    f"{root} is no artifact store, and holds other files, such as {folder / name}. "
+                    "Put CF_PIPELINE_ARTIFACTS to a directory that is empty or not there yet."
+                )
 
 
 def _from_1(root: Path) -> None:
-    sweep_leftovers(root)  # its locks and folders have other names, and nobody else would find them
+    for path in leftovers(root):  # its locks stayed, and its builds had folders of another name
+        sweep(path)
 
 
 MIGRATIONS: dict[int, Callable[[Path], object]] = {1: _from_1}
@@ -121,4 +176,5 @@ def _layout_of(root: Path) -> int:
 def _write(root: Path, layout: int) -> None:
     fresh = root / f"{LAYOUT_FILE}.partial"
     fresh.write_text(json.dumps({"layout": layout}), encoding="utf-8")
+    sync(fresh)
     fresh.replace(root / LAYOUT_FILE)

@@ -7,9 +7,9 @@ began.
 
 from __future__ import annotations
 
-import re
 import shutil
-from collections.abc import Iterator, Set
+from collections.abc import Set
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,8 +19,7 @@ import dagster as dg
 
 from cf_pipeline import runs
 from cf_pipeline.locks import if_free
-
-KEY = re.compile(r"[0-9a-f]{32}")
+from cf_pipeline.store_layout import results
 
 
 @dataclass(frozen=True)
@@ -52,14 +51,14 @@ def unneeded(root: Path, keep: int, latest: Set[Path]) -> list[StoredResult]:
     `keep` is how many an asset keeps of those used last; `latest` are the directories to which
     Dagster's history points.
     """
-    began = min((lock.stat().st_mtime for lock in runs.in_progress(root)), default=float("inf"))
+    began = runs.oldest_start(root)
     found = []
-    for _, results in sorted(_by_asset(root).items()):
-        folder = results[0].directory.parent
+    for _, stored in sorted(_by_asset(root).items()):
+        folder = stored[0].directory.parent
         pointed_to = {folder / path.readlink() for path in folder.iterdir() if path.is_symlink()}
         found += [
             result
-            for result in results[: max(0, len(results) - keep)]
+            for result in stored[: max(0, len(stored) - keep)]
             if result.last_used < began and result.directory not in pointed_to | latest
         ]
     return found
@@ -69,7 +68,7 @@ def remove(result: StoredResult) -> bool:
     """Remove the result, and return whether it is gone; it stays if somebody uses it meanwhile."""
     directory = result.directory
     with if_free(directory.with_suffix(".lock")) as free:
-        if not free:
+        if not free or not directory.exists() or directory.stat().st_mtime != result.last_used:
             return False
         out_of_the_way = directory.with_suffix(f".{uuid4().hex[:8]}.partial")
         directory.rename(out_of_the_way)
@@ -94,16 +93,11 @@ def latest_in_history(instance: dg.DagsterInstance, root: Path) -> set[Path]:
 def _by_asset(root: Path) -> dict[str, list[StoredResult]]:
     """Return the results of each asset, the one used last at the end."""
     found: dict[str, list[StoredResult]] = {}
-    for directory in _results(root):
-        asset = directory.parent.relative_to(root).as_posix()
-        result = StoredResult(directory, asset, directory.stat().st_mtime)
-        found.setdefault(asset, []).append(result)
-    for results in found.values():
-        results.sort(key=lambda result: result.last_used)
+    for directory in results(root):
+        with suppress(FileNotFoundError):  # of one that is replaced just now
+            asset = directory.parent.relative_to(root).as_posix()
+            result = StoredResult(directory, asset, directory.stat().st_mtime)
+            found.setdefault(asset, []).append(result)
+    for stored in found.values():
+        stored.sort(key=lambda result: result.last_used)
     return found
-
-
-def _results(root: Path) -> Iterator[Path]:
-    for path in root.rglob("*"):
-        if path.is_dir() and not path.is_symlink() and KEY.fullmatch(path.name):
-            yield path

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
@@ -110,8 +111,10 @@ def test_a_killed_run_is_found_by_the_next_and_marked_failed_with_the_reason(col
 
 def test_a_run_that_goes_on_is_not_marked_by_another(cold, expected):
     process = started(cold, "cross_validation")
+    os.kill(process.pid, signal.SIGSTOP)
     assert cold.materialize("movielens_archive").returncode == 0
     assert statuses(cold) == ["SUCCESS", "STARTED"]
+    os.kill(process.pid, signal.SIGCONT)
     process.communicate(timeout=240)
     assert statuses(cold) == ["SUCCESS", "SUCCESS"]
 
@@ -130,19 +133,35 @@ def test_a_terminated_run_says_so_and_what_it_finished_stays_cached(cold, expect
     assert_survived(cold, expected)
 
 
-def test_a_process_whose_run_is_over_publishes_nothing(cold, expected):
-    """As when somebody forces a run to be canceled whose process does not hear of it."""
+def test_a_run_of_another_store_is_not_judged_even_when_it_is_old(cold, tmp_path):
     process = started(cold, "cross_validation")
-    os.kill(process.pid, signal.SIGSTOP)
     with cold.instance() as instance:
-        instance.report_run_canceled(instance.get_runs()[0])
-    before = {path.parent for path in cold.artifacts.rglob("manifest.json")}
+        assert runs.fail_dead_runs(instance, tmp_path / "other", print, 0) == []
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.parametrize("cached", [False, True], ids=["made", "found"])
+def test_a_process_whose_run_is_over_publishes_nothing(first, cold, tmp_path, expected, cached):
+    """As when somebody forces a run to be canceled whose process does not hear of it."""
+    project = cold
+    if cached:  # all but what is being made when the process is stopped
+        project = first[0].copy(tmp_path / "cached")
+        shutil.rmtree((project.artifacts / "cross_validation" / "latest").resolve())
+    process = started(project, "cross_validation")
+    os.kill(process.pid, signal.SIGSTOP)
+    with project.instance() as instance:
+        run = instance.get_runs()[0]
+        instance.report_run_canceled(run)
+    before = {path.parent for path in project.artifacts.rglob("manifest.json")}
+    made = project.cache_of(run.run_id)
     os.kill(process.pid, signal.SIGCONT)
     output, _ = process.communicate(timeout=240)
     assert process.returncode == 1
     assert "was marked CANCELED while its process went on" in output
-    assert {path.parent for path in cold.artifacts.rglob("manifest.json")} == before
-    assert_survived(cold, expected)
+    assert {path.parent for path in project.artifacts.rglob("manifest.json")} == before
+    assert project.cache_of(run.run_id) == made
+    assert_survived(project, expected)
 
 
 @pytest.mark.skipif(not faults.can_mount(), reason="only root may mount a small disk")
@@ -171,11 +190,11 @@ def test_a_store_that_may_only_be_read_gives_what_it_has(warm):
         assert warm.cache_of(instance.get_runs(limit=1)[0].run_id) == outcome(set())
 
 
-@pytest.mark.parametrize("handles", [14, 17, 20, 23])
+@pytest.mark.parametrize("handles", [12, 15, 20])
 def test_running_out_of_file_handles_is_survived(cold, expected, handles):
     run = faults.without_file_handles(cold, handles)
-    sqlite_s_words = "unable to open database file"
-    assert run.returncode == 0 or re.search(f"Too many open files|{sqlite_s_words}", run.output)
+    assert run.returncode == 1, "there were handles enough"
+    assert re.search("Too many open files|unable to open database file", run.output)
     assert_survived(cold, expected)
 
 
@@ -257,10 +276,12 @@ def test_a_run_that_died_before_it_took_its_lock_counts_as_gone_after_a_while(co
     process = started(cold, "movielens_archive")
     process.kill()
     process.communicate()
-    for lock in (cold.artifacts / "runs").iterdir():
-        lock.unlink()
     with cold.instance() as instance:
         run_id = instance.get_runs()[0].run_id
+        with sqlite3.connect(cold.directory / ".dagster" / "history" / "runs.db") as history:
+            history.execute("DELETE FROM run_tags")
+            body = "UPDATE runs SET run_body = replace(run_body, 'cf_pipeline/artifact_store', 'x')"
+            history.execute(body)
         assert runs.fail_dead_runs(instance, cold.artifacts, print) == []
         assert runs.fail_dead_runs(instance, cold.artifacts, print, 0) == [run_id]
 

@@ -9,12 +9,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 
 from cf_pipeline import runs, upkeep
 from cf_pipeline.artifacts import Artifact, ArtifactStore, Recipe
-from cf_pipeline.locks import exclusive
-from cf_pipeline.store_layout import LAYOUT, ArtifactError, ensure_layout, sweep_leftovers
+from cf_pipeline.locks import exclusive, if_free, is_held
+from cf_pipeline.store_layout import LAYOUT, ArtifactError, ensure_layout, leftovers, sweep
 from cf_pipeline_tests.project import Project
 from cf_pipeline_tests.test_caching import FAST, outcome
 
@@ -105,12 +106,14 @@ def test_leftovers_of_the_dead_are_swept_and_those_of_the_living_are_not(store):
     (folder / f"{dead}.lock").touch()
     (folder / "latest.partial").symlink_to(dead)
     with exclusive(folder / f"{living}.lock", print):
-        swept = sweep_leftovers(store.root)
+        found = leftovers(store.root)
+        assert {path.name for path in found} == {
+            *(f"{dead}.01234567.partial", f"{dead}.lock", "latest.partial"),
+        }
+        assert all(path.exists() or path.is_symlink() for path in found)
+        assert all(sweep(path) for path in found)
         assert (folder / f"{living}.01234567.partial").exists()
-    assert {path.name for path in swept} == {
-        *(f"{dead}.01234567.partial", f"{dead}.lock", "latest.partial"),
-    }
-    assert not any(path.exists() or path.is_symlink() for path in swept)
+    assert not any(path.exists() or path.is_symlink() for path in found)
 
 
 def upkeep_job(project: Project, **config: object) -> dict[str, Any]:
@@ -131,15 +134,16 @@ def test_the_job_removes_what_nobody_needs_and_a_dry_run_only_says_so(project):
     for factors in (3, 4, 5):
         project.cache("*evaluation_metrics", {"factor_model": FAST | {"n_factors": factors}})
     before = project.files()
+    (project.artifacts / "ratings" / f"{'d' * 32}.01234567.partial").mkdir()
     dry = upkeep_job(project, keep=2, dry_run=True)
     assert project.files() == before
     # Of four models and their metrics two each are kept; the history points to one of them.
-    assert (dry["unneeded"], dry["removed"]) == (4, 0)
+    assert (dry["unneeded"], dry["removed"], dry["leftovers"], dry["swept"]) == (4, 0, 1, 0)
     assert {row.data["asset"] for row in dry["results"].records} == {
         *("factor_model", "evaluation_metrics")
     }
     wet = upkeep_job(project, keep=2)
-    assert (wet["unneeded"], wet["removed"]) == (4, 4)
+    assert (wet["unneeded"], wet["removed"], wet["leftovers"], wet["swept"]) == (4, 4, 1, 1)
     last = {"factor_model": FAST | {"n_factors": 5}}
     assert project.cache(config=last) == outcome(set())
     misses = {"factor_model", "evaluation_metrics"}
@@ -182,10 +186,39 @@ def test_a_damaged_layout_is_refused_with_the_remedy(store, content):
         ensure_layout(store.root, print)
 
 
-def test_a_run_in_progress_holds_its_lock(store):
-    ensure_layout(store.root, print)
-    runs.hold(store.root, "this-run")
-    assert [path.stem for path in runs.in_progress(store.root)] == ["this-run"]
+def test_a_directory_of_something_else_is_refused_and_nothing_in_it_is_touched(store):
+    others = ["app/uv.lock", "film.mkv.partial", f"photos/{'0' * 32}/beach.jpg", "notes.txt"]
+    for other in others:
+        path = store.root / other
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        with pytest.raises(ArtifactError, match="holds other files.*directory that is empty"):
+            make(store, "a", 0, last_used=1.0)
+    assert all((store.root / other).exists() for other in others)
+
+
+def test_runs_that_start_and_runs_that_look_for_the_dead_do_not_disturb_each_other(tmp_path):
+    """Who looks for them must not take the lock of one that is about to take it."""
+    ensure_layout(tmp_path / "artifacts", print)
+    done = tmp_path / "done"
+    looking = multiprocessing.Process(target=look, args=(tmp_path / "artifacts", done))
+    looking.start()
+    with dg.DagsterInstance.ephemeral() as instance:
+        for number in range(300):
+            runs.hold(instance, f"run-{number}", tmp_path / "artifacts")
+            lock = tmp_path / "artifacts" / "runs" / f"run-{number}.lock"
+            assert is_held(lock)
+    done.touch()
+    looking.join()
+    assert looking.exitcode == 0
+
+
+def look(root: Path, done: Path) -> None:
+    while not done.exists():
+        runs.oldest_start(root)
+        for path in (root / "runs").glob("*.lock"):
+            with if_free(path):
+                pass
 
 
 def test_a_lock_is_held_by_one_process_at_a_time_and_leaves_no_file(tmp_path):
