@@ -201,16 +201,21 @@ def test_runs_that_start_and_runs_that_look_for_the_dead_do_not_disturb_each_oth
     """Who looks for them must not take the lock of one that is about to take it."""
     ensure_layout(tmp_path / "artifacts", print)
     done = tmp_path / "done"
-    looking = multiprocessing.Process(target=look, args=(tmp_path / "artifacts", done))
+    root = tmp_path / "artifacts"
+    looking = multiprocessing.Process(target=look, args=(root, done), daemon=True)
     looking.start()
     with dg.DagsterInstance.ephemeral() as instance:
-        for number in range(300):
-            runs.hold(instance, f"run-{number}", tmp_path / "artifacts")
-            lock = tmp_path / "artifacts" / "runs" / f"run-{number}.lock"
-            assert is_held(lock)
+        for _ in range(100):
+            run = instance.create_run_for_job(nothing)
+            runs.hold(instance, run.run_id, root)
+            assert is_held(root / "runs" / f"{run.run_id}.lock")
     done.touch()
     looking.join()
     assert looking.exitcode == 0
+
+
+@dg.job
+def nothing() -> None: ...
 
 
 def look(root: Path, done: Path) -> None:
