@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import subprocess
 import sys
@@ -15,6 +16,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 Log = Callable[[str], None]
+
+MOST_BESIDE = 1 << 24  # bytes of what pip writes beside a wheel, such as an index's pages
+LIMITED_PIP = """
+import resource, runpy, sys
+most = int(sys.argv.pop(1))
+resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+runpy.run_module("pip", run_name="__main__", alter_sys=True)
+"""
 
 
 class RemoteFile(NamedTuple):
@@ -53,20 +62,22 @@ def redacted(text: str) -> str:
 
 
 def _redacted_word(word: str) -> str:
-    place, mark, query = word.partition("?")
-    if query and "/" in word:
-        query = "***"
-    scheme, slashes, rest = place.partition("://")
-    if "@" in rest:
-        rest = "***@" + rest.rpartition("@")[2]
-    return scheme + slashes + rest + mark + query
+    place, mark, query, *_ = *re.split(r"([?#])", word, maxsplit=1), "", ""
+    scheme, slashes, rest = place.partition("://") if "://" in place else ("", "", place)
+    # Behind a colon there is a port, or else a password, which a ? may not end.
+    if slashes and "@" in query and re.search(r":(?![0-9]*(/|$))", rest):
+        return f"{scheme}://***"
+    name, at, host = rest.rpartition("@")
+    if at and (slashes or ":" in name):
+        rest = f"***@{host}"
+    return scheme + slashes + rest + mark + ("***" if query and "/" in word else query)
 
 
 def pip_download(requirement: str, file: RemoteFile, directory: Path, *, timeout: float) -> None:
     """Download the wheel `file` of `requirement` into `directory`, without installing anything.
 
     pip's own configuration says where from (PIP_INDEX_URL, pip.conf, proxies, certificates);
-    `timeout` is in seconds.
+    `timeout` is in seconds. It writes no file much longer than the wheel, and leaves none.
 
     Raises:
         DownloadError: pip failed, is missing, or took too long.
@@ -75,12 +86,16 @@ def pip_download(requirement: str, file: RemoteFile, directory: Path, *, timeout
     with tempfile.TemporaryDirectory() as folder:
         requirements = Path(folder) / "requirements.txt"
         requirements.write_text(f"{requirement} --hash=sha256:{file.sha256}\n", encoding="utf-8")
-        command = [sys.executable, "-m", "pip", "download", "--no-input", "--no-deps"]
+        # pip looks at a file's checksum once it has it whole, however long that is.
+        most = file.bytes + MOST_BESIDE
+        command = [sys.executable, "-c", LIMITED_PIP, str(most)]
+        command += ["download", "--no-input", "--no-deps", "--no-cache-dir"]
         command += ["--only-binary=:all:", "--require-hashes", "--disable-pip-version-check"]
         command += ["--dest", str(directory), "--requirement", str(requirements)]
         try:
             pip = subprocess.run(
                 command,
+                env={**os.environ, "TMPDIR": folder},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,

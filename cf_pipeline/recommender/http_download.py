@@ -157,9 +157,9 @@ class _Attempts:
         """Put the next attempt off as a busy server asks, or give up if that is too long."""
         try:
             pause = Retry().parse_retry_after(retry_after)
+            self._not_before = time.monotonic() + pause
         except (InvalidHeader, ValueError, OverflowError):
             return
-        self._not_before = time.monotonic() + pause
         if self._not_before > self.deadline:
             raise DownloadError(
                 f"{cause}: the server asks for a pause of {pause:,.0f} s, which the timeout of "

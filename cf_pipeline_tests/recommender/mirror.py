@@ -87,6 +87,10 @@ class _Handler(BaseHTTPRequestHandler):
     def good(self) -> None:
         self._send(self._body, len(self._body))
 
+    def page(self) -> None:
+        self._head(200, {"Content-Type": "text/html", "Content-Length": str(len(self._body))})
+        self.wfile.write(self._body)
+
     def wrong(self) -> None:
         self._send(bytes(len(self._body)), len(self._body))
 

@@ -240,6 +240,19 @@ MODEL = [
         with_user_ids(pa.array([[7] * 10**6])),
         "Its ids are list<",
     ),
+    *(
+        ModelFault(
+            f"ids that are {kind}",
+            with_user_ids(pa.array([None, b"x" * 10**6]).cast(kind)),
+            f"Its ids are {kind}",
+        )
+        for kind in (pa.binary(), pa.large_binary(), pa.large_string(), pa.string_view())
+    ),
+    ModelFault(
+        "ids that are words of a dictionary",
+        with_user_ids(pa.array([None, "x" * 10**6]).dictionary_encode()),
+        "Its ids are dictionary<",
+    ),
     ModelFault("a vocabulary partly overwritten", _overwritten, "is not a vocabulary"),
 ]
 POSTERIOR = [

@@ -1,6 +1,7 @@
 """Whatever a mirror does, a download ends in time, with a clear error that tells no secret."""
 
 import logging
+import os
 import shutil
 import socket
 import sys
@@ -216,6 +217,10 @@ def test_an_address_that_is_none_is_refused_unquoted(address: str, download: Dow
         ("http://a,http://alice:s3cret@host/", "http://***@host/"),
         ("Is that so? Then write to alice@host.", "Is that so? Then write to alice@host."),
         ("https://host/a.zip and\nhttp://b", "https://host/a.zip and\nhttp://b"),
+        ("https://host/a.zip#token=s3cret", "https://host/a.zip#***"),
+        ("proxy alice:s3cret@proxy:3128 failed", "proxy ***@proxy:3128 failed"),
+        ("https://alice:s3c?ret@host/", "https://***"),
+        ("https://host:8080/a?b=c@d", "https://host:8080/a?***"),
     ],
 )
 def test_addresses_are_redacted(text: str, expected: str) -> None:
@@ -237,6 +242,26 @@ def test_what_pip_says_of_addresses_is_redacted(
     monkeypatch.setattr(sys, "executable", str(pip))
     with pytest.raises(DownloadError, match=r"^no https://\*\*\*@host/x\?\*\*\*$"):
         downloads.pip_download("recbole", PUBLISHED, tmp_path, timeout=60)
+
+
+def test_an_index_that_never_ends_fills_no_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel = RemoteFile("recbole-1.2.1-py3-none-any.whl", 1000, "0" * 64)
+    for name, value in {
+        "TMPDIR": str(tmp_path),
+        "NO_PROXY": "127.0.0.1",
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_RETRIES": "0",
+    }.items():
+        monkeypatch.setenv(name, value)
+    with serve(f'<a href="/{wheel.name}">{wheel.name}</a>'.encode()) as index:
+        index.answers = ["page", "endless"]
+        monkeypatch.setenv("PIP_INDEX_URL", index.url)
+        with pytest.raises(DownloadError, match="File too large"):
+            downloads.pip_download("recbole==1.2.1", wheel, tmp_path / "to", timeout=60)
+    assert index.requests[-1] == f"/{wheel.name}"
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_an_address_among_the_sources_is_refused_unquoted(tmp_path: Path) -> None:
