@@ -10,6 +10,8 @@ from pathlib import Path
 from tempfile import mkstemp
 from typing import cast
 
+import torch
+
 from cf_pipeline_tests.project import Config, Project
 
 # What a whole run imports, most of its time with a fast model.
@@ -33,6 +35,7 @@ def preload() -> None:
     """Import all that; processes that are forked from this one have it then."""
     for module in MODULES:
         import_module(module)
+    torch.set_num_threads(1)  # as OMP_NUM_THREADS says, which may have come too late
 
 
 class PreloadedProject(Project):
