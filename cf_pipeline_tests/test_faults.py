@@ -11,7 +11,7 @@ import signal
 import sqlite3
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -66,6 +66,13 @@ def statuses(project: Project) -> list[str]:
     """The status of each run, the last first."""
     with project.instance() as instance:
         return [run.status.value for run in instance.get_runs()]
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 150.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not so after {seconds} s"
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("number", range(KILLS))
@@ -233,8 +240,7 @@ def test_a_killed_run_of_the_ui_is_found_by_the_sensor(cold):
     with webserver(cold) as server:
         launched = server.launch(cold.run_config(QUICK), sorted(ASSETS))
         run_id = launched["run"]["runId"]
-        while not list(cold.artifacts.glob("cross_validation/*.partial")):
-            time.sleep(0.01)
+        wait_for(lambda: list(cold.artifacts.glob("cross_validation/*.partial")))
         with cold.instance() as instance:
             messages = [entry.message for entry in instance.all_logs(run_id)]
             (pid,) = re.findall(r"Executing steps in process \(pid: (\d+)\)", "".join(messages))
@@ -259,9 +265,7 @@ def test_dagster_dev_finds_a_killed_run_and_listens_on_the_loopback_only(cold):
     process.communicate()
     with webserver(cold, development=True) as server:
         root = psutil.Process(server.pid)
-        while statuses(cold) == ["STARTED"]:  # until the daemon's sensor has its turn
-            time.sleep(0.5)
-        assert statuses(cold) == ["FAILURE"]
+        wait_for(lambda: statuses(cold) == ["FAILURE"])  # by the daemon's sensor
         addresses = {
             connection.laddr
             for one in [root, *root.children(recursive=True)]

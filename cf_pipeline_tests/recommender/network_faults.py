@@ -19,8 +19,8 @@ from cf_pipeline.recommender.sources import ArchiveUnavailableError, fetch_archi
 from cf_pipeline_tests.recommender.escaped import EscapedError, told
 from cf_pipeline_tests.recommender.mirror import Mirror, self_signed, serve
 
-TIMEOUT = 2.5  # seconds: two attempts, and the second between them, fit in
-GRACE = 1.0  # seconds that giving up may take
+TIMEOUT = 4.0  # seconds: two attempts, and the second between them, fit in
+GRACE = 3.0  # seconds that giving up may take
 BODY = bytes(range(256)) * 40
 
 

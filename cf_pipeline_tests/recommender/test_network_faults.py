@@ -80,7 +80,7 @@ def test_a_pause_that_the_server_asks_for_is_kept(download: Download, mirror: Mi
     mirror.answers = ["503 Retry-After: 2", "good"]
     started = time.monotonic()
     assert download(mirror.url) == BODY
-    assert 2 <= time.monotonic() - started < 3  # pooch alone would wait for a second
+    assert time.monotonic() - started >= 2  # pooch alone would wait for a second
     assert "The server asks for a pause of 2 s." in download.log
 
 
@@ -100,7 +100,7 @@ def test_a_name_server_that_does_not_answer_is_given_up(
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: done.wait(60) and [])
     started = time.monotonic()
     assert "not received within 0.5 s" in download.fails("http://mirror.invalid", timeout=0.5)
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 30  # it would answer after 60
     done.set()
 
 
@@ -230,7 +230,7 @@ def test_addresses_are_redacted(text: str, expected: str) -> None:
 def test_long_texts_are_redacted_in_no_time() -> None:
     started = time.monotonic()
     redacted("a://@?" * 100_000)
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 10  # its time grows with the text alone
 
 
 def test_what_pip_says_of_addresses_is_redacted(
