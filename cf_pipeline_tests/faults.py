@@ -14,6 +14,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from cf_pipeline import runs
 from cf_pipeline.artifacts import ArtifactStore
 from cf_pipeline.runs import UNFINISHED
 from cf_pipeline.store_layout import ArtifactError
@@ -89,11 +90,9 @@ def aftermath(project: Project, expected: Undisturbed) -> Aftermath:
     run = project.materialize(config=QUICK)
     found = contents(project) if run.returncode == 0 else {}
     with project.instance() as instance:
-        unfinished = [
-            record.dagster_run.run_id
-            for record in instance.get_run_records(dg.RunsFilter(statuses=UNFINISHED))
-            if record.start_time  # one that was killed sooner is found once it is old enough
-        ]
+        # As if time had passed, for a run that was killed before it took its lock.
+        runs.fail_dead_runs(instance, project.artifacts, print, seconds_to_lock=0)
+        unfinished = [one.run_id for one in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED))]
     return Aftermath(
         run,
         lost=lost(project),
