@@ -25,7 +25,7 @@ def kept_scores(project: Project) -> dict[str, int]:
     """Each score that is kept, by its directory, and when it was written."""
     return {
         path.parent.name: path.stat().st_mtime_ns
-        for path in (project.artifacts / "cross_validation_scores").rglob("manifest.json")
+        for path in (project.artifacts / "cross_validation_scores").glob("*/*/*/manifest.json")
         if path.parent.suffix != ".partial" and not path.parent.is_symlink()
     }
 
