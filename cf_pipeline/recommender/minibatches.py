@@ -46,6 +46,9 @@ class EncodedRatings(NamedTuple):
     def carve(self, fraction: float, seed: int) -> tuple[Self, Self]:
         """Return the ratings without a random `fraction` of them, and those: one at least.
 
+        For a `seed` they are the same on every device, so that what was not seen on one is not
+        judged as unseen on another.
+
         Raises:
             ValueError: nothing would be left.
         """
@@ -56,8 +59,8 @@ class EncodedRatings(NamedTuple):
                 f"{fraction:g} of {n} ratings cannot be carved out and leave any: give more "
                 "ratings, or a smaller fraction."
             )
-        generator = torch.Generator(self.ratings.device).manual_seed(seed)
-        order = torch.randperm(n, generator=generator, device=generator.device)
+        order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+        order = order.to(self.ratings.device)
         return self.take(order[n_carved:].sort().values), self.take(order[:n_carved].sort().values)
 
 

@@ -67,6 +67,29 @@ class FactorModelSettings(GradientDescentSettings, GibbsSettings):
     )
 
 
+class RankingSettings(BaseModel):
+    """Settings of `implicit_als.fit`; the defaults were chosen on rows carved from training parts.
+
+    None of those rows is in ua's or ub's test part.
+    """
+
+    n_factors: int = Field(32, gt=0, description="Factors that tell what people choose to watch.")
+    confidence: float = Field(
+        1.0, gt=0, description="How much more a movie counts that was rated than one that was not."
+    )
+    regularization: float = Field(
+        2.0, gt=0, description="Pull of factors to what features say, times √(ratings + 1)."
+    )
+    feature_regularization: float = Field(
+        1000.0, gt=0, description="Pull to zero of what features say."
+    )
+    feature_rank: int = Field(
+        64, ge=0, description="Rank of the features that factors are drawn to; 0: no features."
+    )
+    iterations: int = Field(8, gt=0, description="Times that users and movies are fitted in turn.")
+    seed: int = Field(0, ge=0, description="Of the factors that the fit starts from.")
+
+
 # The lesson's own way: no features, small batches.
 PLAIN = GradientDescentSettings(
     n_factors=50,

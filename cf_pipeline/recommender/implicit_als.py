@@ -1,0 +1,150 @@
+"""Factors that tell what people choose to watch: implicit alternating least squares (iALS).
+
+Whether somebody rated an item, whatever the stars, is 1 or 0, and every pair counts (Hu, Koren &
+Volinsky 2008, equation 3; Rendle et al. 2022, equation 7). With features x as prior means, as the
+sampler's factors have them (Simm et al. 2017), the factors p_u and q_i minimise
+
+    Σ_rated (1 + α) (1 - p_u·q_i)² + Σ_others (p_u·q_i)² + R_users + R_items
+    R_users = Σ_u λ_u |p_u - Bᵀx_u|² + ρ |B|²         λ_u = λ √(n_u + 1), n_u the user's ratings
+
+and R_items alike with a B of its own. Each of users, B, items, B in turn is the exact minimum given
+all others, so the objective never rises.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from cf_pipeline.recommender.draws import normal
+from cf_pipeline.recommender.features import low_rank_features
+from cf_pipeline.recommender.rating_sums import Moments, RatingSums
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from torch import Tensor
+
+    from cf_pipeline.recommender.features import SideFeatures
+    from cf_pipeline.recommender.minibatches import EncodedRatings
+    from cf_pipeline.recommender.settings import RankingSettings
+
+INITIAL_STD = 0.1
+ITERATIONS_BETWEEN_LINES = 4
+NUMBERS_AT_ONCE = 1 << 22  # of the matrices of a block of rows
+
+
+class ImplicitFactors(NamedTuple):
+    """Factors of `users` (n_users, n_factors) and `items` (n_items, n_factors).
+
+    The unknown user, row 0, is the mean of all others; the unknown item is zero.
+    """
+
+    users: Tensor
+    items: Tensor
+
+
+def fit(
+    train: EncodedRatings,
+    side: SideFeatures,
+    settings: RankingSettings,
+    log: Callable[[str], None] = lambda _: None,
+) -> ImplicitFactors:
+    """Fit by alternating least squares, on the device where the ratings are.
+
+    Factors are reproducible for `settings.seed`: bit for bit on a CPU, and on a GPU as far as its
+    sparse products are.
+    """
+    generator = torch.Generator(train.ratings.device).manual_seed(settings.seed)
+    users = Side(train.users, train.items, side.users, len(side.items), settings)
+    items = Side(train.items, train.users, side.items, len(side.users), settings)
+    items.factors = INITIAL_STD * normal(generator, *items.factors.shape)
+    items.factors[0] = 0
+    for step in range(1, settings.iterations + 1):
+        users.solve(items.factors)
+        items.solve(users.factors)
+        if step % ITERATIONS_BETWEEN_LINES == 0:
+            log(f"iteration {step} of {settings.iterations}")
+    users.solve(items.factors)
+    users.factors[0] = users.factors[1:].mean(dim=0)
+    return ImplicitFactors(users.factors, items.factors)
+
+
+class Side:
+    """The users or the items: their factors (n, n_factors), and the factors' prior."""
+
+    def __init__(
+        self,
+        rows: Tensor,
+        columns: Tensor,
+        side: Tensor,
+        n_others: int,
+        settings: RankingSettings,
+    ) -> None:
+        """Take what was rated: each rating's `rows` and `columns`, index tensors (n_ratings,)."""
+        rank, seed, n = settings.feature_rank, settings.seed, len(side)
+        features = low_rank_features(rows, columns, side, n_others, rank, seed)
+        self.factors = features.new_zeros(n, settings.n_factors)
+        self.penalty = row_penalty(torch.bincount(rows, minlength=n), settings)
+        self.prior_mean = torch.zeros_like(self.factors)  # XB
+        self._features = features
+        weighted = features.T * self.penalty
+        ridge = settings.feature_regularization * torch.eye(len(weighted), device=features.device)
+        self._regression = torch.linalg.solve(weighted @ features + ridge, weighted)
+        self._confidence = settings.confidence
+        size = max(1, NUMBERS_AT_ONCE // settings.n_factors**2)
+        self._blocks = list(_blocks(rows, columns, n, n_others, size))
+
+    def solve(self, others: Tensor) -> None:
+        """Set all factors to their minimum given the other side's, and then B to its own."""
+        gram, nothing = others.T @ others, torch.zeros_like(others[:, 0])
+        for rows, sums in self._blocks:
+            root, linear = normal_equations(
+                sums.moments(others, nothing),
+                gram,
+                self._confidence,
+                self.penalty[rows],
+                self.prior_mean[rows],
+            )
+            self.factors[rows] = torch.cholesky_solve(linear, root).squeeze(2)
+        self.prior_mean = self._features @ (self._regression @ self.factors)
+
+
+def row_penalty(counts: Tensor, settings: RankingSettings) -> Tensor:
+    """Return λ √(n + 1) for rows of n ratings; the power ½ as in Rendle et al. 2022, section 4."""
+    return settings.regularization * (counts + 1.0).sqrt()
+
+
+def normal_equations(
+    rated: Moments, gram: Tensor, confidence: float, penalty: Tensor, prior_mean: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return what n rows' factors solve: Cholesky roots (n, d, d), and linear terms (n, d, 1).
+
+    `rated` are the moments of what each row rated, of the value 1; `gram` (d, d) is that of all of
+    the other side; `penalty` (n,) and `prior_mean` (n, d) are the rows' priors. The equations are
+    (QᵀQ + α Q_uᵀQ_u + λ_u I) p_u = (1 + α) Q_uᵀ1 + λ_u Bᵀx_u (Hu, Koren & Volinsky 2008, 4).
+    """
+    own = penalty.unsqueeze(1)
+    precision = torch.add(gram, rated.gram, alpha=confidence)
+    precision.diagonal(dim1=1, dim2=2).add_(own)
+    linear = (1 + confidence) * rated.linear + own * prior_mean
+    root: Tensor = torch.linalg.cholesky(precision)
+    return root, linear.unsqueeze(2)
+
+
+def _blocks(
+    rows: Tensor, columns: Tensor, n_rows: int, n_columns: int, size: int
+) -> Iterator[tuple[slice, RatingSums]]:
+    """Yield blocks of `size` rows, whose matrices alone are in memory at a time."""
+    order = torch.argsort(rows, stable=True)
+    ends = torch.bincount(rows, minlength=n_rows).cumsum(0)
+    for start in range(0, n_rows, size):
+        stop = min(start + size, n_rows)
+        first = int(ends[start - 1]) if start else 0
+        here = order[first : int(ends[stop - 1])]
+        ones = torch.ones(len(here), device=rows.device)
+        yield (
+            slice(start, stop),
+            RatingSums(rows[here] - start, columns[here], ones, stop - start, n_columns),
+        )

@@ -1,0 +1,234 @@
+"""The model that lists are made with: what people choose to watch, and how they like it.
+
+Ordering by predicted rating alone ranks badly, because it ignores what people choose to watch;
+implicit factors alone ignore the stars. The score of user u and item i is a weighted sum of both,
+
+    s_ui = p_u·q_i + w x_ui            x_ui = p'_u·q'_i + b_u + c_i
+
+with p, q from `implicit_als`, and x what the factor model passes through its sigmoid. Both are dot
+products, so the score is one of longer factors: the model's form again. `b_u` does not rank and is
+left out.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+import torch
+from pydantic import BaseModel, Field, FiniteFloat
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from cf_pipeline.recommender import implicit_als, ranking_metrics
+from cf_pipeline.recommender.bounded import read_at_most
+from cf_pipeline.recommender.factor_model import MOST_HEADER_BYTES, FactorModel, ModelFileError
+from cf_pipeline.recommender.fold_in import fold_in
+from cf_pipeline.recommender.implicit_als import ImplicitFactors, normal_equations, row_penalty
+from cf_pipeline.recommender.rating_sums import Moments
+from cf_pipeline.recommender.settings import RankingSettings
+from cf_pipeline.recommender.top_items import Seen, top_items
+from cf_pipeline.recommender.uncertainty import LIKED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cf_pipeline.recommender.features import SideFeatures
+    from cf_pipeline.recommender.minibatches import EncodedRatings
+    from cf_pipeline.recommender.vocabulary import Vocabulary
+
+FACTORS = "ranking.safetensors"
+SHAPE = "ranking.json"
+WEIGHTS = tuple(step / 50 for step in range(13))  # 0 … 0.24
+USERS_TO_TUNE = 10_000
+REMEDY = "Materialize ranking_model again."
+
+
+class RankingShape(BaseModel):
+    """What `ranking.json` says of the factors beside it."""
+
+    weight: FiniteFloat
+    rating_std: FiniteFloat = Field(gt=0)
+    settings: RankingSettings
+
+
+class Weighed(NamedTuple):
+    """What lists with a `weight` came to on rows set aside: NDCG@10 of all, and of liked items."""
+
+    weight: float
+    ndcg_all: float
+    ndcg_liked: float
+
+
+@dataclass(frozen=True)
+class RankingModel:
+    """Scores of every pair of user and item.
+
+    `rating` predicts ratings, whose standard deviation about predictions is `rating_std` stars;
+    `weight` is the w above.
+    """
+
+    rating: FactorModel
+    implicit: ImplicitFactors
+    weight: float
+    rating_std: float
+    settings: RankingSettings
+
+    @property
+    def users(self) -> Tensor:
+        """Each user's [p, w p', w], (n_users, width)."""
+        rated = self.weight * self.rating.user_factors.weight.detach()
+        ends = [torch.full_like(rated[:, :1], self.weight)] if self.rating.bias else []
+        return torch.cat([self.implicit.users, rated, *ends], dim=1)
+
+    @property
+    def items(self) -> Tensor:
+        """Each item's [q, q', c], (n_items, width)."""
+        tables = [self.implicit.items, self.rating.item_factors.weight.detach()]
+        if self.rating.bias:
+            tables.append(self.rating.item_bias.weight.detach())
+        return torch.cat(tables, dim=1)
+
+    def with_user(self, items: Tensor, ratings: Tensor) -> Self:
+        """Return the model with one more user, the last, who gave `items` (n,) `ratings` (n,).
+
+        Both parts of the model are solved for the user, with all items held.
+        """
+        rating = fold_in(self.rating, items, ratings, self.rating_std)
+        of_items, settings = self.implicit.items[items], self.settings
+        rated = Moments((of_items.T @ of_items).unsqueeze(0), of_items.sum(0, keepdim=True))
+        penalty = row_penalty(torch.tensor([len(items)], device=of_items.device), settings)
+        prior_mean = self.implicit.users[:1]
+        gram = self.implicit.items.T @ self.implicit.items
+        root, linear = normal_equations(rated, gram, settings.confidence, penalty, prior_mean)
+        factors = torch.cholesky_solve(linear, root).squeeze(2)
+        users = torch.cat([self.implicit.users, factors])
+        return replace(self, rating=rating, implicit=self.implicit._replace(users=users))
+
+    def save(self, directory: Path, users: Vocabulary, movies: Vocabulary) -> None:
+        """Write all it takes to use the model, its factor model included.
+
+        Raises:
+            ModelFileError: the vocabularies are not of the tables' sizes.
+        """
+        self.rating.save(directory, users, movies)
+        tables = {"user_factors": self.implicit.users, "item_factors": self.implicit.items}
+        save_file({name: table.contiguous() for name, table in tables.items()}, directory / FACTORS)
+        shape = RankingShape(
+            weight=self.weight, rating_std=self.rating_std, settings=self.settings
+        ).model_dump_json(indent=1)
+        (directory / SHAPE).write_text(shape, encoding="utf-8")
+
+    @classmethod
+    def load(cls, directory: str | Path, device: str | torch.device = "cpu") -> Self:
+        """Return the model that `save` wrote into `directory`.
+
+        Raises:
+            ModelFileError: a file is missing or damaged, or they do not belong together.
+        """
+        folder = Path(directory)
+        rating = FactorModel.load(folder, device)
+        try:
+            shape = RankingShape.model_validate_json(
+                read_at_most(folder / SHAPE, MOST_HEADER_BYTES)
+            )
+            expected = {
+                "user_factors": (rating.user_factors.num_embeddings, shape.settings.n_factors),
+                "item_factors": (rating.item_factors.num_embeddings, shape.settings.n_factors),
+            }
+            length = sum(4 * rows * columns for rows, columns in expected.values())
+            found = (folder / FACTORS).stat().st_size
+            if not length < found <= length + MOST_HEADER_BYTES:
+                raise ValueError(f"{FACTORS} has {found:,} bytes, its factors make {length:,}")
+            tables = load_file(folder / FACTORS, device=str(device))
+            for name in tables.keys() | expected:
+                _check(name, tables.get(name), expected.get(name))
+        except (OSError, ValueError, SafetensorError) as error:
+            raise ModelFileError(
+                f"The ranking model in {folder} cannot be read: {str(error).rstrip('.')}. {REMEDY}"
+            ) from error
+        implicit = ImplicitFactors(tables["user_factors"], tables["item_factors"])
+        return cls(rating, implicit, shape.weight, shape.rating_std, shape.settings)
+
+
+@dataclass(frozen=True)
+class RankingFit:
+    """A fitted model, how its weight was found, and the wall time of its own fit in `seconds`.
+
+    The time is that of the implicit factors, fitted to all ratings given.
+    """
+
+    model: RankingModel
+    weights: Sequence[Weighed]
+    seconds: float
+
+
+@torch.no_grad()
+def fit(
+    train: EncodedRatings,
+    side: SideFeatures,
+    rating: FactorModel,
+    settings: RankingSettings,
+    rest: EncodedRatings,
+    validation: EncodedRatings,
+    rating_of_rest: FactorModel,
+    log: Callable[[str], None] = lambda _: None,
+) -> RankingFit:
+    """Fit to `train`, with `rating` as the model of ratings, and find the weight of it.
+
+    The weight is chosen on `validation`, rows of `train`, with models fitted to the `rest` of it:
+    `rating_of_rest`, which has not seen them, and implicit factors. It is the one of WEIGHTS whose
+    lists have the greatest sum of NDCG@10 counting all items that were rated and counting those
+    that were liked.
+    """
+    log("Fitting without the rows set aside, to weigh the predicted rating.")
+    implicit = implicit_als.fit(rest, side, settings)
+    predicted = rating_of_rest(validation.users, validation.items)
+    rating_std = (predicted - validation.ratings).square().mean().sqrt().item()
+    unweighed = RankingModel(rating_of_rest, implicit, 0.0, rating_std, settings)
+    weights = _weigh(unweighed, rest, validation)
+    best = max(weights, key=lambda weighed: weighed.ndcg_all + weighed.ndcg_liked)
+    log(f"Weight {best.weight:g}, NDCG@10 {best.ndcg_all:.4f}, of liked {best.ndcg_liked:.4f}.")
+    start = time.perf_counter()
+    factors = implicit_als.fit(train, side, settings, log)
+    seconds = time.perf_counter() - start
+    return RankingFit(
+        RankingModel(rating, factors, best.weight, rating_std, settings), weights, seconds
+    )
+
+
+def judge(
+    model: RankingModel, train: EncodedRatings, test: EncodedRatings, at_least: float
+) -> ranking_metrics.RankingReport:
+    """Judge the model's lists on the ratings of `test` that have `at_least` so many stars."""
+    users, items = ranking_metrics.relevant(test, at_least)
+    seen = Seen.of(train.users, train.items, len(model.users))
+    lists = top_items(model.users, model.items, seen, ranking_metrics.DEPTH)
+    counts = torch.bincount(train.items, minlength=len(model.items))
+    return ranking_metrics.evaluate(lists.items, users, items, counts, len(seen.starts) - 2)
+
+
+def _weigh(model: RankingModel, rest: EncodedRatings, validation: EncodedRatings) -> list[Weighed]:
+    n_users = len(model.users)
+    step = -(-n_users // USERS_TO_TUNE)
+    some = validation.take(validation.users % step == 0)
+    found = []
+    for weight in WEIGHTS:
+        weighed = replace(model, weight=weight)
+        reports = [judge(weighed, rest, some, stars) for stars in (0.0, LIKED)]
+        found.append(Weighed(weight, *(report.ndcg_at_10 for report in reports)))
+    return found
+
+
+def _check(name: str, table: Tensor | None, shape: tuple[int, int] | None) -> None:
+    if (
+        table is None
+        or table.shape != shape
+        or table.dtype != torch.float32
+        or not table.isfinite().all()
+    ):
+        found = None if table is None else f"{table.dtype} {tuple(table.shape)}"
+        raise ValueError(f"{name} should be finite float32 {shape}, but is {found}")
