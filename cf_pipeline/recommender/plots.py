@@ -31,17 +31,17 @@ BLUE, ORANGE, GREY = "#0969da", "#c2570c", "#aab4be"
 
 def learning_curve(curve: Sequence[Mapping[str, float | None]]) -> bytes:
     """Draw the `train_rmse` and the `validation_rmse`, where known, of each `epoch` or `sweep`."""
-    figure, axes = _figure("Learning curve", _step(curve), "RMSE (stars)")
+    figure, axes = new_figure("Learning curve", _step(curve), "RMSE (stars)")
     names = {"train_rmse": ("training", GREY), "validation_rmse": ("validation", BLUE)}
     drawn = [_line(axes, curve, key, *names[key]) for key in names]
-    _refuse_empty(sum(drawn), "epochs with an RMSE")
-    _legend(axes)
-    return _png(figure)
+    refuse_empty(sum(drawn), "epochs with an RMSE")
+    add_legend(axes)
+    return png_of(figure)
 
 
 def sampler_trace(trace: Sequence[Mapping[str, float | None]]) -> bytes:
     """Draw how far ratings and weights were from what was expected of them in each `sweep`."""
-    figure, axes = _figure("Trace of the sampler", _step(trace), "standard deviation")
+    figure, axes = new_figure("Trace of the sampler", _step(trace), "standard deviation")
     names = {
         "noise_std": ("noise", GREY),
         "user_std": ("users", BLUE),
@@ -49,15 +49,15 @@ def sampler_trace(trace: Sequence[Mapping[str, float | None]]) -> bytes:
     }
     for key, (name, colour) in names.items():
         _line(axes, trace, key, name, colour)
-    _legend(axes)
-    return _png(figure)
+    add_legend(axes)
+    return png_of(figure)
 
 
 def predicted_against_actual(actual: Numbers, predicted: Numbers) -> bytes:
     """Draw what was predicted where the actual rating was 1, 2, …: its mean and its spread."""
-    _refuse_empty(len(actual), "ratings")
+    refuse_empty(len(actual), "ratings")
     x = "actual rating (stars), and how many of them"
-    figure, axes = _figure("Predicted against actual", x, "predicted rating (stars)")
+    figure, axes = new_figure("Predicted against actual", x, "predicted rating (stars)")
     stars = np.unique(actual)
     groups = [predicted[actual == star] for star in stars]
     low, first, third, high = np.array([np.quantile(g, (0.1, 0.25, 0.75, 0.9)) for g in groups]).T
@@ -69,14 +69,14 @@ def predicted_against_actual(actual: Numbers, predicted: Numbers) -> bytes:
     axes.set_xticks(
         stars, [f"{star:g}\n{len(group):,}" for star, group in zip(stars, groups, strict=True)]
     )
-    _legend(axes)
-    return _png(figure)
+    add_legend(axes)
+    return png_of(figure)
 
 
 def error_histogram(errors: Numbers) -> bytes:
     """Draw how often which error is made, in bins a quarter of a star wide."""
-    _refuse_empty(len(errors), "errors")
-    figure, axes = _figure(
+    refuse_empty(len(errors), "errors")
+    figure, axes = new_figure(
         "Errors", "predicted minus actual rating (stars)", "share of ratings (%)"
     )
     reach = max(1.0, np.ceil(np.abs(errors).max()))
@@ -84,8 +84,8 @@ def error_histogram(errors: Numbers) -> bytes:
     label = f"mean {np.mean(errors):+.3f}, standard deviation {np.std(errors):.3f}"
     axes.bar(edges[:-1], 100 * counts / len(errors), 0.23, align="edge", color=BLUE, label=label)
     axes.axvline(0, color=INK, linewidth=1)
-    _legend(axes)
-    return _png(figure)
+    add_legend(axes)
+    return png_of(figure)
 
 
 def residual_by_user_activity(n_training_ratings: Numbers, residuals: Numbers) -> bytes:
@@ -93,9 +93,9 @@ def residual_by_user_activity(n_training_ratings: Numbers, residuals: Numbers) -
 
     A group reaches up to twice its least number of training ratings.
     """
-    _refuse_empty(len(residuals), "errors")
+    refuse_empty(len(residuals), "errors")
     x = "training ratings of the user, and how many test ratings"
-    figure, axes = _figure("Errors by the user's activity", x, "error (stars)")
+    figure, axes = new_figure("Errors by the user's activity", x, "error (stars)")
     doublings = np.frexp(n_training_ratings)[1]  # 0, 1, 2-3, 4-7, … are 0, 1, 2, 3, …
     group, place = np.unique(doublings, return_inverse=True)
     count = np.bincount(place)
@@ -116,8 +116,8 @@ def residual_by_user_activity(n_training_ratings: Numbers, residuals: Numbers) -
     axes.axhline(0, color=INK, linewidth=1)
     least = ["0" if g == 0 else "1" if g == 1 else f"{2 ** (g - 1)}+" for g in group]
     axes.set_xticks(group, [f"{a}\n{n:,}" for a, n in zip(least, count, strict=True)])
-    _legend(axes)
-    return _png(figure)
+    add_legend(axes)
+    return png_of(figure)
 
 
 def calibration(bins: Sequence[Mapping[str, float]]) -> bytes:
@@ -125,8 +125,8 @@ def calibration(bins: Sequence[Mapping[str, float]]) -> bytes:
 
     The bars reach over two standard errors of a share.
     """
-    _refuse_empty(len(bins), "bins of probabilities")
-    figure, axes = _figure(
+    refuse_empty(len(bins), "bins of probabilities")
+    figure, axes = new_figure(
         "Calibration", "predicted probability of 4 stars or more", "share that had them"
     )
     probability, share, count = (
@@ -136,26 +136,26 @@ def calibration(bins: Sequence[Mapping[str, float]]) -> bytes:
     bars = 2 * np.sqrt(share * (1 - share) / count)
     label = f"{count.sum():,.0f} test ratings, ± 2 standard errors"
     axes.errorbar(probability, share, bars, fmt="o-", color=BLUE, markersize=4, label=label)
-    _legend(axes)
-    return _png(figure)
+    add_legend(axes)
+    return png_of(figure)
 
 
 def rmse_by_uncertainty(groups: Sequence[Mapping[str, float]]) -> bytes:
     """Draw the errors made where an error of some size was expected: rows `expected`, `rmse`."""
-    _refuse_empty(len(groups), "groups of predictions")
-    figure, axes = _figure("Errors by uncertainty", "predicted error (stars)", "RMSE (stars)")
+    refuse_empty(len(groups), "groups of predictions")
+    figure, axes = new_figure("Errors by uncertainty", "predicted error (stars)", "RMSE (stars)")
     expected, rmse = (np.array([row[key] for row in groups]) for key in ("expected", "rmse"))
     ends = [min(expected.min(), rmse.min()), max(expected.max(), rmse.max())]
     axes.plot(ends, ends, "--", color=QUIET, linewidth=1, label="perfect", zorder=1)
     axes.plot(expected, rmse, "o-", color=BLUE, markersize=4, label="a tenth of the test ratings")
-    _legend(axes)
-    return _png(figure)
+    add_legend(axes)
+    return png_of(figure)
 
 
 def leaderboard(rows: Sequence[Mapping[str, Any]]) -> bytes:
     """Draw each `method`'s mean `rmse` and its standard deviation `rmse_sd`, best at the top."""
-    _refuse_empty(len(rows), "methods")
-    figure, axes = _figure(
+    refuse_empty(len(rows), "methods")
+    figure, axes = new_figure(
         "Leaderboard", "RMSE (stars), mean ± standard deviation of the folds", ""
     )
     ordered = sorted(rows, key=lambda row: -row["rmse"])
@@ -181,30 +181,18 @@ def leaderboard(rows: Sequence[Mapping[str, Any]]) -> bytes:
             fontsize=9,
         )
     axes.margins(x=0.08, y=0.12)
-    return _png(figure)
+    return png_of(figure)
 
 
 def rmse_beside_baselines(model: float, baselines: Mapping[str, float]) -> bytes:
     """Draw the model's RMSE as a bar among those of the baselines, best at the top."""
-    figure, axes = _figure("RMSE beside the baselines", "RMSE (stars)", "")
     bars = sorted({**baselines, "model": model}.items(), key=lambda bar: -bar[1])
-    names, values = zip(*bars, strict=True)
-    drawn = axes.barh(
-        [name.replace("_", " ") for name in names],
-        values,
-        color=[BLUE if name == "model" else GREY for name in names],
-        height=0.65,
-    )
-    axes.bar_label(drawn, fmt="%.4f", padding=4, color=INK)
-    axes.margins(x=0.12)
-    axes.set_xticks([])
-    axes.grid(visible=False)
-    return _png(figure)
+    return bars_beside("RMSE beside the baselines", "RMSE (stars)", bars, "model")
 
 
 def _step(curve: Sequence[Mapping[str, float | None]]) -> str:
     """Return what the rows are of: `epoch` or `sweep`, which stands first in each."""
-    _refuse_empty(len(curve), "epochs or sweeps")
+    refuse_empty(len(curve), "epochs or sweeps")
     return next(iter(curve[0]))
 
 
@@ -226,9 +214,27 @@ def _line(
     return len(points)
 
 
-def _figure(title: str, x: str, y: str) -> tuple[Figure, Axes]:
+def bars_beside(title: str, x: str, bars: Sequence[tuple[str, float]], model: str) -> bytes:
+    """Draw named bars from the bottom up, and the one of the model's name in its own colour."""
+    figure, axes = new_figure(title, x, "")
+    names, values = zip(*bars, strict=True)
+    drawn = axes.barh(
+        [name.replace("_", " ") for name in names],
+        values,
+        color=[BLUE if name == model else GREY for name in names],
+        height=0.65,
+    )
+    axes.bar_label(drawn, fmt="%.4f", padding=4, color=INK)
+    axes.margins(x=0.12)
+    axes.set_xticks([])
+    axes.grid(visible=False)
+    return png_of(figure)
+
+
+def new_figure(title: str, x: str, y: str, size: tuple[float, float] = SIZE) -> tuple[Figure, Axes]:
+    """Return a figure of `size` inches and its axes, with the title and both axes named."""
     figure = Figure(
-        SIZE, DPI, facecolor=GROUND, layout=ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.1)
+        size, DPI, facecolor=GROUND, layout=ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.1)
     )
     axes = figure.add_subplot(facecolor=GROUND)
     axes.set_title(title, loc="left", color=INK, fontsize=13, fontweight="bold", pad=26)
@@ -241,7 +247,7 @@ def _figure(title: str, x: str, y: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _legend(axes: Axes) -> None:
+def add_legend(axes: Axes) -> None:
     """Name what is drawn in one line under the title, where it covers no data."""
     axes.legend(
         loc="lower left",
@@ -255,7 +261,8 @@ def _legend(axes: Axes) -> None:
     )
 
 
-def _png(figure: Figure) -> bytes:
+def png_of(figure: Figure) -> bytes:
+    """Return the figure as a PNG."""
     written = io.BytesIO()
     # Without matplotlib's version among the metadata, equal pictures are equal bytes.
     figure.savefig(
@@ -264,6 +271,7 @@ def _png(figure: Figure) -> bytes:
     return written.getvalue()
 
 
-def _refuse_empty(count: int, of: str) -> None:
+def refuse_empty(count: int, of: str) -> None:
+    """Raise ValueError where there is nothing to draw."""
     if count == 0:
         raise ValueError(f"There are 0 {of} to draw: leave the picture out, or give some.")

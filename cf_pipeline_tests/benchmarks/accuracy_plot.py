@@ -10,7 +10,15 @@ from matplotlib.text import Annotation, Text
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import Bbox
 
-from cf_pipeline.recommender.plots import BLUE, GRID, INK, ORANGE, _figure, _legend, _png
+from cf_pipeline.recommender.plots import (
+    BLUE,
+    GRID,
+    INK,
+    ORANGE,
+    add_legend,
+    new_figure,
+    png_of,
+)
 
 SIZE = (9.6, 6.0)  # inches
 RADIUS = 4.0  # points, of a mark
@@ -30,7 +38,7 @@ class Point:
 
 def draw(points: Sequence[Point]) -> bytes:
     """Draw the methods, each with its name beside it, as PNG bytes."""
-    figure, axes = _figure(
+    figure, axes = new_figure(
         "Accuracy against fit time, MovieLens 100k, one thread",
         "median fit seconds (log scale)",
         "5-fold RMSE (stars)",
@@ -52,11 +60,11 @@ def draw(points: Sequence[Point]) -> bytes:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:g}"))
     axes.grid(axis="x", color=GRID)
     axes.margins(x=0.2, y=0.1)
-    _legend(axes)
+    add_legend(axes)
     figure.draw_without_rendering()  # to know where everything comes to lie
     figure.set_layout_engine("none")
     _label(axes, points)
-    return _png(figure)
+    return png_of(figure)
 
 
 def _label(axes: Axes, points: Sequence[Point]) -> None:
