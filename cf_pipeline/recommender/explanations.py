@@ -1,0 +1,114 @@
+"""Why an item is in somebody's list: which of the items they rated weigh most in its score.
+
+Given the items, a user's implicit factors are p_u = A⁻¹ ((1 + α) Σ_j q_j + λ_u Bᵀx_u) with j the
+items that the user rated, so the score p_u·q_i is a sum over them of (1 + α) q_iᵀ A⁻¹ q_j, and what
+the features say (Hu, Koren & Volinsky 2008, section 5).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from cf_pipeline.recommender.implicit_als import normal_equations, row_penalty
+from cf_pipeline.recommender.rating_sums import Moments
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from cf_pipeline.recommender.ranking_model import RankingModel
+    from cf_pipeline.recommender.top_items import Seen
+
+REASONS = 3
+NUMBERS_AT_ONCE = 1 << 22
+
+
+class Reasons(NamedTuple):
+    """The rated items that weigh most in each listed item's score, the most first.
+
+    `places` (n, k, REASONS) are their places among `rated.columns`, -1 where there is none that
+    speaks for the item; `weights` (n, k, REASONS) are their shares of the score.
+    """
+
+    places: Tensor
+    weights: Tensor
+
+
+def reasons(model: RankingModel, rated: Seen, listed: Tensor) -> Reasons:
+    """Return the reasons for `listed` items (n, k) of n users, who `rated` what the model knows."""
+    counts = rated.starts.diff()
+    # Users are taken together with those who rated about as much: what fills up costs the same.
+    order = counts.argsort(descending=True)
+    places = torch.full((*listed.shape, REASONS), -1, device=listed.device)
+    weights = torch.zeros(places.shape, device=listed.device)
+    gram = model.implicit.items.T @ model.implicit.items
+    n_factors, first = model.implicit.items.shape[1], 0
+    while first < len(order):
+        longest = int(counts[order[first]].clamp(min=1))
+        rows = order[first : first + max(1, NUMBERS_AT_ONCE // (longest * n_factors))]
+        places[rows], weights[rows] = _reasons(model, rated, rows, listed[rows], gram)
+        first += len(rows)
+    return Reasons(places, weights)
+
+
+def _reasons(
+    model: RankingModel, rated: Seen, rows: Tensor, listed: Tensor, gram: Tensor
+) -> Reasons:
+    factors, settings = model.implicit.items, model.settings
+    starts, counts = rated.starts[rows].unsqueeze(1), rated.starts.diff()[rows].unsqueeze(1)
+    place = torch.arange(max(REASONS, int(counts.max())), device=rows.device)
+    there = place < counts
+    index = (starts + place).where(there, 0)
+    columns = rated.columns[index] if len(rated.columns) else index
+    of_rated = factors[columns] * there.unsqueeze(2)
+    root, _ = normal_equations(
+        Moments(of_rated.mT @ of_rated, of_rated.sum(dim=1)),
+        gram,
+        settings.confidence,
+        row_penalty(counts.squeeze(1), settings),
+        torch.zeros_like(of_rated[:, 0]),
+    )
+    solved = torch.cholesky_solve(factors[listed].mT, root)
+    shares = ((1 + settings.confidence) * of_rated @ solved).masked_fill(~there.unsqueeze(2), 0)
+    weights, best = shares.mT.topk(REASONS)
+    places = index.unsqueeze(1).expand(-1, listed.shape[1], -1).gather(2, best)
+    return Reasons(places.where(weights > 0, -1), weights.clamp(min=0))
+
+
+def sentences(
+    found: Reasons, items: Tensor, ratings: Tensor, titles: Sequence[str]
+) -> pa.StringArray:
+    """Return the reasons in words (n · k,), 'Title, 5 stars; Title, 4 stars', null without any.
+
+    `items` (n_rated,) and `ratings` (n_rated,) are what the places of the reasons are of; `titles`
+    are the items'.
+    """
+    places = found.places.reshape(-1, REASONS)
+    levels, level = torch.unique(ratings, return_inverse=True)
+    of_level = pa.array(
+        [f"{stars:g} star{'' if stars == 1 else 's'}" for stars in levels.tolist()], pa.string()
+    )
+    of_item = pa.array(titles, pa.string())
+    columns = []
+    for place in places.T:
+        there = place >= 0
+        title, stars = (
+            values.take(pa.array(_at(index, place).numpy(), mask=~there.numpy()))
+            for values, index in ((of_item, items), (of_level, level))
+        )
+        columns.append(pc.fill_null(pc.binary_join_element_wise(title, stars, ", "), ""))
+    # The nulls are the last ones of a row. To skip them loses all rows where there is nothing else.
+    joined = pc.utf8_rtrim(pc.binary_join_element_wise(*columns, "; "), "; ")
+    return pc.if_else(pc.equal(joined, ""), pa.scalar(None, pa.string()), joined)
+
+
+def _at(values: Tensor, places: Tensor) -> Tensor:
+    """Return the values at `places`, anything where they are -1."""
+    if len(values) == 0:
+        return torch.zeros_like(places)
+    return values[places.clamp(min=0)].cpu().long()
