@@ -15,6 +15,7 @@ from cf_pipeline.locks import exclusive
 from cf_pipeline.metadata import table_of
 from cf_pipeline.recommender.settings import FactorModelSettings
 from cf_pipeline.store_layout import leftovers, sweep
+from cf_pipeline.training_part import load_training_part
 
 OPTUNA = "Hyper-parameter search needs Optuna: pip install 'cf_pipeline[search]'."
 INPUTS = ("train_test_split", "vocabularies", "movies", "users")
@@ -44,31 +45,15 @@ def search_hyperparameters(
     inputs = {name: artifacts.latest(context.instance, dg.AssetKey(name)) for name in INPUTS}
 
     def build(directory: Path) -> Metadata:
-        import pandas as pd
         from optuna.trial import TrialState
 
-        from cf_pipeline.recommender.features import SideFeatures
-        from cf_pipeline.recommender.fits import resolve_device
         from cf_pipeline.recommender.hyperparameter_search import search
-        from cf_pipeline.recommender.minibatches import EncodedRatings
-        from cf_pipeline.recommender.splits import read_part
-        from cf_pipeline.recommender.vocabulary import Vocabulary
+        from cf_pipeline.recommender.methods import device_for
 
-        device = resolve_device(config.device, config.method)
-        known = (
-            Vocabulary.load(inputs["vocabularies"].path("user_vocabulary.parquet")),
-            Vocabulary.load(inputs["vocabularies"].path("movie_vocabulary.parquet")),
-        )
-        rows = read_part(inputs["train_test_split"].path("train_test_split.parquet"), "train")
-        side = SideFeatures.of(
-            pd.read_parquet(inputs["users"].path("users.parquet")),
-            pd.read_parquet(inputs["movies"].path("movies.parquet")),
-            *known,
-            device,
-        )
+        part = load_training_part(**inputs, device=device_for(config, config.device))
         study = search(
-            EncodedRatings.of(rows, *known, device),
-            side,
+            part.ratings,
+            part.side,
             config,
             n_trials=config.n_trials,
             validation_fraction=config.validation_fraction,
@@ -95,7 +80,8 @@ def search_hyperparameters(
 
     result, hit = artifacts.part(
         "hyperparameter_search",
-        code_version("cf_pipeline.recommender.hyperparameter_search"),
+        f"{code_version('cf_pipeline.recommender.hyperparameter_search')} "
+        f"{code_version('cf_pipeline.training_part')}",
         list(inputs.values()),
         build,
         config.model_dump(),

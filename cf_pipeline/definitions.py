@@ -6,7 +6,9 @@ from cf_pipeline.assets.cross_validation import cross_validation
 from cf_pipeline.assets.evaluation_metrics import evaluation_metrics
 from cf_pipeline.assets.factor_model import factor_model
 from cf_pipeline.assets.movielens_archive import movielens_archive
+from cf_pipeline.assets.ranking_model import ranking_model
 from cf_pipeline.assets.ratings import movies, ratings, users
+from cf_pipeline.assets.recommendations import recommendations, similar_movies
 from cf_pipeline.assets.train_test_split import train_test_split
 from cf_pipeline.assets.vocabularies import vocabularies
 from cf_pipeline.automation import (
@@ -27,6 +29,9 @@ defs = dg.Definitions(
         train_test_split,
         vocabularies,
         factor_model,
+        ranking_model,
+        recommendations,
+        similar_movies,
         evaluation_metrics,
         cross_validation,
     ],

@@ -9,6 +9,7 @@ import dagster as dg
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
     import pyarrow as pa
 
@@ -35,6 +36,22 @@ def describe_table(
     if table.num_rows:
         described["preview"] = table_of(table.slice(0, PREVIEW_ROWS).to_pylist())
     return described
+
+
+def describe_parquet(
+    path: Path, descriptions: Mapping[str, str]
+) -> dict[str, dg.MetadataValue | str | int | float | bool]:
+    """Return what `describe_table` does, of a file that may be longer than memory."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        head = next(file.iter_batches(PREVIEW_ROWS), None)
+        table = pa.Table.from_batches([head] if head else [], file.schema_arrow)
+        return {
+            **describe_table(table, descriptions),
+            "dagster/row_count": file.metadata.num_rows,
+        }
 
 
 def table_of(rows: Sequence[Mapping[str, object]]) -> dg.TableMetadataValue:

@@ -176,7 +176,7 @@ def contenders(
     found = []
     for methods, module in ((GIBBS, distillation), (GRADIENT_DESCENT, gradient_descent)):
         source = f"{judged_by} {code_version(module.__name__)}"
-        device = resolve_device(config.device, "gibbs" if methods is GIBBS else "gradient_descent")
+        device = resolve_device(config.device, sparse=methods is GIBBS)
         for name, settings in methods.items():
             if getattr(config, name):
                 fit = partial(module.fit, settings=settings)

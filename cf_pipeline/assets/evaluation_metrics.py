@@ -30,14 +30,17 @@ def evaluation_metrics(
     artifacts: dg.ResourceParam[Artifacts],
     train_test_split: Artifact,
     factor_model: Artifact,
+    ranking_model: Artifact,
     movies: Artifact,
     users: Artifact,
 ) -> dg.MaterializeResult[Artifact]:
-    """Errors of the model on the test part, beside those of simple baselines, in stars.
+    """Errors on the test part in stars, and how well lists find it, beside simple baselines.
 
-    Of a model that has samples of its posterior (method `gibbs`), also whether its uncertainty can
-    be trusted, and what its side features say of users and movies without a training rating. The
-    pictures open behind "[Show Markdown]".
+    Lists are judged by what each user went on to rate, which `ndcg_at_10` and the figures beside it
+    count, and by what they liked, 4 stars or more. Of a factor model that has samples of its
+    posterior (method `gibbs`), also whether its uncertainty can be trusted, and what its side
+    features say of users and movies without a training rating. The pictures open behind
+    "[Show Markdown]".
     """
 
     def build(directory: Path) -> Metadata:
@@ -63,6 +66,7 @@ def evaluation_metrics(
                 pd.read_parquet(movies.path("movies.parquet")),
             )
             judged["posterior"], uncertainty = judge_posterior(factor_model, test, *side_tables)
+        judged["ranking"], ranking = judge_lists(ranking_model, train, test)
         text = json.dumps(judged, indent=1)
         (directory / "evaluation_metrics.json").write_text(text, encoding="utf-8")
 
@@ -91,10 +95,53 @@ def evaluation_metrics(
             "rmse_by_movie_training_ratings": _table(
                 "ratings_of_the_movie", report.by_movie_training_ratings
             ),
+            **ranking,
             **uncertainty,
         }
 
-    return artifacts.materialize(context, build, [train_test_split, factor_model, movies, users])
+    inputs = [train_test_split, factor_model, ranking_model, movies, users]
+    return artifacts.materialize(context, build, inputs)
+
+
+def judge_lists(
+    ranking_model: Artifact, train: "pd.DataFrame", test: "pd.DataFrame"
+) -> tuple[dict[str, object], Metadata]:
+    """Return what to write and what to show of lists by the model, and by simpler orders."""
+    from cf_pipeline.recommender import ranking_plots
+    from cf_pipeline.recommender.minibatches import EncodedRatings
+    from cf_pipeline.recommender.ranking_model import judge, orders
+    from cf_pipeline.recommender.serving import Recommender
+
+    recommender = Recommender.load(ranking_model.verified())
+    known = recommender.users, recommender.movies
+    encoded = EncodedRatings.of(train, *known), EncodedRatings.of(test, *known)
+    judged = {
+        name: judge(*order, *encoded)
+        for name, order in orders(recommender.model, encoded[0]).items()
+    }
+    written: dict[str, object] = {
+        name: {counted: of and asdict(of) for counted, of in reports._asdict().items()}
+        for name, reports in judged.items()
+    }
+    shown: dict[str, object] = {}
+    rows = [
+        {"ordered_by": name, "counted": counted, **asdict(report)}
+        for counted in ("all", "liked")
+        for name, reports in judged.items()
+        if (report := getattr(reports, counted))
+    ]
+    ours = judged["ranking_model"]
+    if ours.all:
+        figures = asdict(ours.all)
+        figures["catalogue_coverage"] = figures.pop("coverage")
+        figures["ranked_users"] = figures.pop("n_users")
+        shown |= {**figures, "ranking": table_of(rows)}
+        ndcg = {name: reports.all.ndcg_at_10 for name, reports in judged.items() if reports.all}
+        png = ranking_plots.ranking_beside_baselines(ndcg)
+        shown["ranking_beside_baselines"] = picture(png, "ranking beside baselines")
+    if ours.liked:
+        shown["ndcg_at_10_liked"] = ours.liked.ndcg_at_10
+    return written, shown
 
 
 def judge_posterior(

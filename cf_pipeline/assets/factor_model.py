@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
 from pydantic import Field
@@ -15,8 +16,15 @@ from cf_pipeline.recommender.settings import (
     GibbsSettings,
     GradientDescentSettings,
 )
+from cf_pipeline.training_part import load_training_part
+
+if TYPE_CHECKING:
+    from cf_pipeline.recommender.factor_model import FactorModel
+    from cf_pipeline.training_part import TrainingPart
 
 ROWS_TO_SHOW = 10
+MOVIES_ON_THE_MAP = 400
+WITHOUT_VALIDATION = "without_validation.safetensors"
 
 
 class FactorModelConfig(FactorModelSettings, dg.Config):
@@ -57,42 +65,31 @@ def factor_model(
 
     The folder holds all it takes to use it: `FactorModel.load(folder).predict(users, movies)`; by
     the method `gibbs` also samples of the posterior, from which predictions have their uncertainty.
+    Beside it are its settings, and the weights of a fit that has not seen the validation part.
     """
 
     def build(directory: Path) -> Metadata:
-        import pandas as pd
+        from cf_pipeline.recommender import plots
+        from cf_pipeline.recommender.methods import device_for, fit
 
-        from cf_pipeline.recommender import distillation, gradient_descent, plots
-        from cf_pipeline.recommender.features import SideFeatures
-        from cf_pipeline.recommender.fits import resolve_device
-        from cf_pipeline.recommender.minibatches import EncodedRatings
-        from cf_pipeline.recommender.splits import read_part
-        from cf_pipeline.recommender.vocabulary import Vocabulary
-
-        fit = distillation.fit if config.method == "gibbs" else gradient_descent.fit
-        log = context.log.info
-        known_users = Vocabulary.load(vocabularies.path("user_vocabulary.parquet"))
-        known_movies = Vocabulary.load(vocabularies.path("movie_vocabulary.parquet"))
-        device = resolve_device(config.device, config.method)
-        rows = read_part(train_test_split.path("train_test_split.parquet"), "train")
-        train = EncodedRatings.of(rows, known_users, known_movies, device)
-        side = SideFeatures.of(
-            pd.read_parquet(users.path("users.parquet")),
-            pd.read_parquet(movies.path("movies.parquet")),
-            known_users,
-            known_movies,
-            device,
-        )
-        log(f"Fitting to {len(rows)} ratings on {device}.")
-        fitted = fit(train, side, config, log=log)
-        fitted.model.save(directory, known_users, known_movies)
+        log, device = context.log.info, device_for(config, config.device)
+        part = load_training_part(train_test_split, vocabularies, movies, users, device)
+        log(f"Fitting to {len(part.rows)} ratings on {device}.")
+        fitted = fit(part.ratings, part.side, config, log=log)
+        fitted.model.save(directory, part.users, part.movies)
         if fitted.posterior:
             fitted.posterior.save(directory)
         log("Fitting once more without the validation part, for the learning curve.")
-        rest, validation = train.carve(config.validation_fraction, config.seed)
-        progress = fit(rest, side, config, validation, log).progress
+        rest, validation = part.ratings.carve(config.validation_fraction, config.seed)
+        without = fit(rest, part.side, config, validation, log)
+        without.model.save_weights(directory / WITHOUT_VALIDATION)
+        progress = without.progress
         (directory / "learning_curve.json").write_text(json.dumps(progress), encoding="utf-8")
-        pictures = {"learning_curve": plots.learning_curve(progress)}
+        (directory / "settings.json").write_text(json.dumps(settings, indent=1), encoding="utf-8")
+        pictures = {
+            **pictures_of(fitted.model, part),
+            "learning_curve": plots.learning_curve(progress),
+        }
         if config.method == "gibbs":
             pictures["sampler_trace"] = plots.sampler_trace(progress)
         return {
@@ -107,9 +104,33 @@ def factor_model(
 
     # The other method's settings decide nothing.
     read = GibbsSettings if config.method == "gibbs" else GradientDescentSettings
-    return artifacts.materialize(
-        context,
-        build,
-        [train_test_split, vocabularies, movies, users],
-        config.model_dump(include={"method", "device", "validation_fraction", *read.model_fields}),
+    settings = config.model_dump(
+        include={"method", "device", "validation_fraction", *read.model_fields}
     )
+    inputs = [train_test_split, vocabularies, movies, users]
+    return artifacts.materialize(context, build, inputs, settings)
+
+
+def pictures_of(model: "FactorModel", part: "TrainingPart") -> dict[str, bytes]:
+    """Return pictures of what the model says of the movies, by their names."""
+    import numpy as np
+    import torch
+
+    from cf_pipeline.recommender import ranking_plots
+
+    counts = torch.bincount(part.ratings.items, minlength=len(part.movies)).cpu().numpy()
+    counts[0] = 0  # the unknown
+    titles, tables = np.array(part.titles), model.tables()
+    most_rated = (-counts).argsort(kind="stable")[: min(MOVIES_ON_THE_MAP, len(counts) - 1)]
+    factors = tables["item_factors"].weight.detach().cpu().numpy()[most_rated]
+    pictures = {}
+    if len(most_rated) > 1 and np.ptp(factors, axis=0).any():
+        pictures["factor_map"] = ranking_plots.factor_map(
+            factors, titles[most_rated], counts[most_rated]
+        )
+    if "item_bias" in tables:
+        biases = tables["item_bias"].weight.detach().cpu().numpy()[1:, 0]
+        pictures["liked_at_equal_popularity"] = ranking_plots.liked_at_equal_popularity(
+            biases, counts[1:], titles[1:]
+        )
+    return pictures

@@ -138,14 +138,22 @@ class FactorModel(nn.Module):
         )
         _check_vocabularies(directory, shape, users, movies)
         self.vocabularies = (users, movies)
-        save_file(self.state_dict(), directory / WEIGHTS)
+        self.save_weights(directory / WEIGHTS)
         (directory / SHAPE).write_text(shape.model_dump_json(indent=1), encoding="utf-8")
         users.save(directory / USER_VOCABULARY)
         movies.save(directory / MOVIE_VOCABULARY)
 
+    def save_weights(self, path: Path) -> None:
+        """Write the tables alone, for `load` of a directory that has the rest."""
+        save_file(self.state_dict(), path)
+
     @classmethod
-    def load(cls, directory: str | Path, device: str | torch.device = "cpu") -> Self:
+    def load(
+        cls, directory: str | Path, device: str | torch.device = "cpu", weights: str = WEIGHTS
+    ) -> Self:
         """Return the model that `save` wrote into `directory`, ready to predict.
+
+        `weights` names the file of its tables: another is that of a model of the same shape.
 
         Raises:
             ModelFileError: a file is missing or damaged, or they do not belong together.
@@ -153,8 +161,8 @@ class FactorModel(nn.Module):
         folder = Path(directory)
         try:
             shape = ModelShape.model_validate_json(read_at_most(folder / SHAPE, MOST_HEADER_BYTES))
-            shape.check_length(folder / WEIGHTS)
-            weights = load_file(folder / WEIGHTS, device=str(device))
+            shape.check_length(folder / weights)
+            tables = load_file(folder / weights, device=str(device))
             users = Vocabulary.load(folder / USER_VOCABULARY, most=shape.n_users)
             movies = Vocabulary.load(folder / MOVIE_VOCABULARY, most=shape.n_items)
             with torch.device("meta"):  # the tables come from the file
@@ -166,8 +174,8 @@ class FactorModel(nn.Module):
                 f"The factor model in {folder} cannot be read: {str(error).rstrip('.')}. {REMEDY}"
             ) from error
         _check_vocabularies(folder, shape, users, movies)
-        _check_weights(folder, model, weights)
-        model.load_state_dict(weights, assign=True)
+        _check_weights(folder, weights, model, tables)
+        model.load_state_dict(tables, assign=True)
         model.vocabularies = (users, movies)
         return model.eval()
 
@@ -191,14 +199,14 @@ def _check_vocabularies(
             )
 
 
-def _check_weights(folder: Path, model: FactorModel, weights: dict[str, Tensor]) -> None:
+def _check_weights(folder: Path, file: str, model: FactorModel, weights: dict[str, Tensor]) -> None:
     def form(tables: dict[str, Tensor]) -> dict[str, str]:
         return {name: f"{tuple(table.shape)} {table.dtype}" for name, table in tables.items()}
 
     expected, found = form(model.state_dict()), form(weights)
     if found != expected:
         raise ModelFileError(
-            f"The factor model in {folder} should have the tables {expected}, but {WEIGHTS} has "
+            f"The factor model in {folder} should have the tables {expected}, but {file} has "
             f"{found}. {REMEDY}"
         )
     for name, table in weights.items():

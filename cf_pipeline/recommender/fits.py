@@ -41,10 +41,10 @@ def check_y_range(settings: ModelSettings, train: EncodedRatings) -> None:
         )
 
 
-def resolve_device(name: str, method: str) -> torch.device:
+def resolve_device(name: str, sparse: bool) -> torch.device:
     """Return the torch device `name`; 'auto' is cuda where there is one, else mps, else cpu.
 
-    The method 'gibbs' sums by sparse products, which mps does not have: its 'auto' passes it over.
+    For what sums by `sparse` products, which mps does not have, 'auto' passes it over.
 
     Raises:
         ValueError: there is no such device here.
@@ -52,7 +52,7 @@ def resolve_device(name: str, method: str) -> torch.device:
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
-        mps = torch.backends.mps.is_available() and method != "gibbs"
+        mps = torch.backends.mps.is_available() and not sparse
         return torch.device("mps" if mps else "cpu")
     try:
         return torch.empty(0, device=name).device

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 import optuna
 
-from cf_pipeline.recommender import distillation, gradient_descent
+from cf_pipeline.recommender.methods import fit
 from cf_pipeline.recommender.settings import FactorModelSettings
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ def search(
     """
     rest, validation = train.carve(validation_fraction, base.seed)
     suggest = _gibbs if base.method == "gibbs" else _gradient_descent
-    fit = distillation.fit if base.method == "gibbs" else gradient_descent.fit
 
     def objective(trial: optuna.Trial) -> float:
         settings = base.model_copy(update=suggest(trial, base))

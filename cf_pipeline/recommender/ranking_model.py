@@ -12,6 +12,7 @@ left out.
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,6 +64,16 @@ class Weighed(NamedTuple):
     ndcg_liked: float
 
 
+class Judged(NamedTuple):
+    """How lists did, counting `all` held-out ratings, and those that were `liked`.
+
+    None where no such rating is of a user and an item that are known.
+    """
+
+    all: ranking_metrics.RankingReport | None
+    liked: ranking_metrics.RankingReport | None
+
+
 @dataclass(frozen=True)
 class RankingModel:
     """Scores of every pair of user and item.
@@ -80,17 +91,12 @@ class RankingModel:
     @property
     def users(self) -> Tensor:
         """Each user's [p, w p', w], (n_users, width)."""
-        rated = self.weight * self.rating.user_factors.weight.detach()
-        ends = [torch.full_like(rated[:, :1], self.weight)] if self.rating.bias else []
-        return torch.cat([self.implicit.users, rated, *ends], dim=1)
+        return torch.cat([self.implicit.users, self.weight * rating_users(self.rating)], dim=1)
 
     @property
     def items(self) -> Tensor:
         """Each item's [q, q', c], (n_items, width)."""
-        tables = [self.implicit.items, self.rating.item_factors.weight.detach()]
-        if self.rating.bias:
-            tables.append(self.rating.item_bias.weight.detach())
-        return torch.cat(tables, dim=1)
+        return torch.cat([self.implicit.items, rating_items(self.rating)], dim=1)
 
     def with_user(self, items: Tensor, ratings: Tensor) -> Self:
         """Return the model with one more user, the last, who gave `items` (n,) `ratings` (n,).
@@ -166,6 +172,34 @@ class RankingFit:
     seconds: float
 
 
+def rating_users(rating: FactorModel) -> Tensor:
+    """Return each user's [p', 1], (n_users, n_factors + 1); without biases the 1 meets a 0."""
+    factors = rating.user_factors.weight.detach()
+    return torch.cat([factors, torch.ones_like(factors[:, :1])], dim=1)
+
+
+def rating_items(rating: FactorModel) -> Tensor:
+    """Return each item's [q', c], (n_items, n_factors + 1)."""
+    factors = rating.item_factors.weight.detach()
+    bias = rating.item_bias.weight.detach() if rating.bias else torch.zeros_like(factors[:, :1])
+    return torch.cat([factors, bias], dim=1)
+
+
+def orders(model: RankingModel, train: EncodedRatings) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return what lists can be ordered by, and the products of what it is, users before items.
+
+    They are the model's own score, either part of it alone, and the number of training ratings.
+    """
+    counts = torch.bincount(train.items, minlength=len(model.implicit.items))
+    popularity = counts.to(model.implicit.items.dtype).unsqueeze(1)
+    return {
+        "ranking_model": (model.users, model.items),
+        "implicit_factors": (model.implicit.users, model.implicit.items),
+        "popularity": (torch.ones_like(model.implicit.users[:, :1]), popularity),
+        "predicted_rating": (rating_users(model.rating), rating_items(model.rating)),
+    }
+
+
 @torch.no_grad()
 def fit(
     train: EncodedRatings,
@@ -200,26 +234,32 @@ def fit(
     )
 
 
-def judge(
-    model: RankingModel, train: EncodedRatings, test: EncodedRatings, at_least: float
-) -> ranking_metrics.RankingReport:
-    """Judge the model's lists on the ratings of `test` that have `at_least` so many stars."""
-    users, items = ranking_metrics.relevant(test, at_least)
-    seen = Seen.of(train.users, train.items, len(model.users))
-    lists = top_items(model.users, model.items, seen, ranking_metrics.DEPTH)
-    counts = torch.bincount(train.items, minlength=len(model.items))
-    return ranking_metrics.evaluate(lists.items, users, items, counts, len(seen.starts) - 2)
+def judge(users: Tensor, items: Tensor, train: EncodedRatings, test: EncodedRatings) -> Judged:
+    """Judge the lists of the items of the greatest products `users` (n_users, d) · `items`.
+
+    `items` are (n_items, d); what a user rated in `train` is not listed.
+    """
+    seen = Seen.of(train.users, train.items, len(users))
+    lists = top_items(users, items, seen, ranking_metrics.DEPTH).items
+    counts = torch.bincount(train.items, minlength=len(items))
+    reports = []
+    for at_least in (-math.inf, LIKED):
+        relevant = ranking_metrics.relevant(test, at_least)
+        known = bool((relevant[1] > 0).any())
+        reports.append(
+            ranking_metrics.evaluate(lists, *relevant, counts, len(users) - 1) if known else None
+        )
+    return Judged(*reports)
 
 
 def _weigh(model: RankingModel, rest: EncodedRatings, validation: EncodedRatings) -> list[Weighed]:
-    n_users = len(model.users)
-    step = -(-n_users // USERS_TO_TUNE)
+    step = math.ceil(len(model.implicit.users) / USERS_TO_TUNE)
     some = validation.take(validation.users % step == 0)
     found = []
     for weight in WEIGHTS:
         weighed = replace(model, weight=weight)
-        reports = [judge(weighed, rest, some, stars) for stars in (0.0, LIKED)]
-        found.append(Weighed(weight, *(report.ndcg_at_10 for report in reports)))
+        judged = judge(weighed.users, weighed.items, rest, some)
+        found.append(Weighed(weight, *(report.ndcg_at_10 if report else 0.0 for report in judged)))
     return found
 
 

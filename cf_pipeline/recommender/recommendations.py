@@ -22,7 +22,7 @@ from cf_pipeline.recommender.validation import RATING_SCALE
 from cf_pipeline.recommender.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     import numpy.typing as npt
@@ -97,13 +97,15 @@ def similar_tables(recommender: Recommender) -> Iterator[pa.Table]:
         yield pa.table(columns)
 
 
-def write_tables(path: Path, tables: Iterable[pa.Table]) -> None:
+def write_tables(path: Path, tables: Iterable[pa.Table], log: Callable[[str], None]) -> None:
     """Write tables of one schema, one at least, into one parquet file as they come."""
-    writer = None
+    writer, rows = None, 0
     try:
         for table in tables:
             writer = writer or pq.ParquetWriter(path, table.schema)
             writer.write_table(table)
+            rows += len(table)
+            log(f"{rows:,} rows written.")
     finally:
         if writer is not None:
             writer.close()

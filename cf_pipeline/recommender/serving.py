@@ -203,7 +203,7 @@ class Recommender:
         found = self._by_title.get(title.casefold())
         if found is None:
             like = difflib.get_close_matches(title.casefold(), self._by_title, LIKE_TITLES)
-            titles = [self.titles[self._by_title[name]] for name in like]
+            titles = dict.fromkeys(self.titles[self._by_title[name]] for name in like)
             raise ValueError(
                 f"No movie of the training part is called {title!r}: "
                 f"{'is it ' + ' or '.join(map(repr, titles)) + '?' if titles else 'see titles.'}"

@@ -1,0 +1,102 @@
+"""The model that lists are made with, fitted to the training part."""
+
+import json
+from pathlib import Path
+
+import dagster as dg
+from pydantic import Field
+
+from cf_pipeline.artifacts import Artifact
+from cf_pipeline.assets.factor_model import WITHOUT_VALIDATION
+from cf_pipeline.caching import Artifacts, Metadata
+from cf_pipeline.code_version import code_version
+from cf_pipeline.metadata import picture, table_of
+from cf_pipeline.recommender.settings import RankingSettings
+from cf_pipeline.training_part import load_training_part
+
+ROWS_TO_SHOW = 5
+
+
+class RankingModelConfig(RankingSettings, dg.Config):
+    """How what people choose to watch is learnt, and where."""
+
+    device: str = Field("auto", description="As of factor_model.")
+
+
+@dg.asset(
+    group_name="recommendations",
+    kinds={"pytorch"},
+    io_manager_key="artifacts",
+    code_version=code_version(__name__),
+)
+def ranking_model(
+    context: dg.AssetExecutionContext,
+    artifacts: dg.ResourceParam[Artifacts],
+    config: RankingModelConfig,
+    train_test_split: Artifact,
+    vocabularies: Artifact,
+    factor_model: Artifact,
+    movies: Artifact,
+    users: Artifact,
+) -> dg.MaterializeResult[Artifact]:
+    """What people choose to watch, and how they like it: factors that order lists.
+
+    A score is user factors · movie factors, of implicit alternating least squares, and a weight
+    times what the factor model says; the weight is chosen on the rows that `factor_model` set aside
+    for its learning curve.
+
+    The folder holds all it takes to recommend: `Recommender.load(folder).recommend(user)`. Of the
+    test part it knows who rated what, to leave it out of lists, and nothing else.
+    """
+
+    def build(directory: Path) -> Metadata:
+        from cf_pipeline.recommender import ranking_plots
+        from cf_pipeline.recommender.factor_model import FactorModel
+        from cf_pipeline.recommender.fits import resolve_device
+        from cf_pipeline.recommender.ranking_model import fit
+        from cf_pipeline.recommender.serving import History, Recommender
+        from cf_pipeline.recommender.splits import read_part
+
+        device = resolve_device(config.device, sparse=True)
+        part = load_training_part(train_test_split, vocabularies, movies, users, device)
+        folder = factor_model.verified()
+        of_factor_model = json.loads((folder / "settings.json").read_bytes())
+        fitted = fit(
+            part.ratings,
+            part.side,
+            FactorModel.load(folder, device),
+            config,
+            *part.ratings.carve(of_factor_model["validation_fraction"], of_factor_model["seed"]),
+            FactorModel.load(folder, device, WITHOUT_VALIDATION),
+            context.log.info,
+        )
+        test = read_part(train_test_split.path("train_test_split.parquet"), "test")
+        history = History.of(part.rows, test, part.movies)
+        Recommender(fitted.model, part.titles, history).save(directory)
+
+        recommender = Recommender.load(directory)
+        someone = part.users.decode([1])[0]
+        shown = recommender.recommend(someone, ROWS_TO_SHOW)
+        weights = [
+            {**row._asdict(), "chosen": row.weight == fitted.model.weight} for row in fitted.weights
+        ]
+        chosen = next(row for row in weights if row["chosen"])
+        by_weight = ranking_plots.ndcg_by_weight(weights)
+        return {
+            "device": str(device),
+            "n_factors": config.n_factors,
+            "train_seconds": fitted.seconds,
+            "weight_of_predicted_rating": fitted.model.weight,
+            "validation_ndcg_at_10": chosen["ndcg_all"],
+            "validation_ndcg_at_10_liked": chosen["ndcg_liked"],
+            "ndcg_by_weight": picture(by_weight, "ndcg by weight"),
+            f"list_of_user_{someone}": table_of(
+                [
+                    {str(name): value for name, value in row.items()}
+                    for row in shown.to_dict("records")
+                ]
+            ),
+        }
+
+    inputs = [train_test_split, vocabularies, factor_model, movies, users]
+    return artifacts.materialize(context, build, inputs, config.model_dump())

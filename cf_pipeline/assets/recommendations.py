@@ -1,0 +1,113 @@
+"""Lists for people: the best movies for every user, and the movies most like every movie."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from cf_pipeline.artifacts import Artifact
+from cf_pipeline.caching import Artifacts, Metadata
+from cf_pipeline.code_version import code_version
+from cf_pipeline.metadata import describe_parquet, picture
+
+if TYPE_CHECKING:
+    pass
+
+
+@dg.asset(
+    group_name="recommendations",
+    kinds={"parquet"},
+    io_manager_key="artifacts",
+    code_version=code_version(__name__),
+)
+def recommendations(
+    context: dg.AssetExecutionContext,
+    artifacts: dg.ResourceParam[Artifacts],
+    ranking_model: Artifact,
+    factor_model: Artifact,
+    movies: Artifact,
+    users: Artifact,
+) -> dg.MaterializeResult[Artifact]:
+    """The best 20 unseen movies for every user, with the reasons.
+
+    What a user has rated, in either part, is left out. Users without a training rating get what
+    people of the same age, gender and occupation watch, or everybody.
+    """
+
+    def build(directory: Path) -> Metadata:
+        import numpy as np
+        import pandas as pd
+        import pyarrow.parquet as pq
+
+        from cf_pipeline.recommender import ranking_plots
+        from cf_pipeline.recommender.posterior import Posterior
+        from cf_pipeline.recommender.recommendations import (
+            RECOMMENDATION_COLUMNS,
+            recommendation_tables,
+            write_tables,
+        )
+        from cf_pipeline.recommender.serving import Recommender
+
+        recommender = Recommender.load(ranking_model.verified())
+        posterior: Posterior | None = None
+        if "posterior.safetensors" in factor_model.files:
+            posterior = Posterior.load(factor_model.verified())
+        path = directory / "recommendations.parquet"
+        tables = recommendation_tables(
+            recommender,
+            posterior,
+            pd.read_parquet(users.path("users.parquet")),
+            pd.read_parquet(movies.path("movies.parquet")),
+        )
+        write_tables(path, tables, context.log.info)
+        of_movie = recommender.movies.encode(
+            pq.read_table(path, columns=["movie"])["movie"].to_pandas()
+        )
+        listed = np.bincount(of_movie, minlength=len(recommender.movies))[1:]
+        of_user = pq.read_table(path, columns=["user"])["user"].to_pandas().drop_duplicates()
+        coverage = ranking_plots.coverage(recommender.counts[1:].numpy(), listed)
+        return {
+            **describe_parquet(path, RECOMMENDATION_COLUMNS),
+            "users": len(of_user),
+            "users_without_training_ratings": int((recommender.users.encode(of_user) == 0).sum()),
+            "movies_listed": int((listed > 0).sum()),
+            "catalogue_coverage": float((listed > 0).mean()),
+            "coverage": picture(coverage, "coverage"),
+        }
+
+    return artifacts.materialize(context, build, [ranking_model, factor_model, movies, users])
+
+
+@dg.asset(
+    group_name="recommendations",
+    kinds={"parquet"},
+    io_manager_key="artifacts",
+    code_version=code_version(__name__),
+)
+def similar_movies(
+    context: dg.AssetExecutionContext,
+    artifacts: dg.ResourceParam[Artifacts],
+    ranking_model: Artifact,
+) -> dg.MaterializeResult[Artifact]:
+    """The 20 movies most like each movie: liked and disliked by the same people.
+
+    Movies are alike by the cosine of the factor model's factors.
+    """
+
+    def build(directory: Path) -> Metadata:
+        from cf_pipeline.recommender.recommendations import (
+            SIMILAR_COLUMNS,
+            similar_tables,
+            write_tables,
+        )
+        from cf_pipeline.recommender.serving import Recommender
+
+        recommender = Recommender.load(ranking_model.verified())
+        path = directory / "similar_movies.parquet"
+        write_tables(path, similar_tables(recommender), context.log.info)
+        return {
+            **describe_parquet(path, SIMILAR_COLUMNS),
+            "movies": len(recommender.movies) - 1,
+        }
+
+    return artifacts.materialize(context, build, [ranking_model])
