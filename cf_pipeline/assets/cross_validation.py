@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -14,16 +15,22 @@ from cf_pipeline.artifacts import Artifact
 from cf_pipeline.caching import Artifacts, Metadata
 from cf_pipeline.code_version import code_version
 from cf_pipeline.metadata import picture, table_of
-from cf_pipeline.recommender.settings import PLAIN, GibbsSettings, GradientDescentSettings
+from cf_pipeline.recommender.settings import (
+    PLAIN,
+    GibbsSettings,
+    GradientDescentSettings,
+    RankingSettings,
+)
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import pandas as pd
 
-    from cf_pipeline.recommender.cross_validation import Score, Standing
+    from cf_pipeline.recommender.cross_validation import Score
 
 
+NDCG = "ndcg_at_10"
 GIBBS = {"gibbs": GibbsSettings(), "gibbs_ordinal": GibbsSettings(likelihood="ordinal")}
 GRADIENT_DESCENT = {"gradient_descent": GradientDescentSettings(), "gradient_descent_plain": PLAIN}
 
@@ -35,6 +42,9 @@ class CrossValidationConfig(dg.Config):
     gibbs_ordinal: bool = Field(False, description="Judge 'gibbs' with the ordinal likelihood.")
     gradient_descent: bool = Field(True, description="Judge it with its default settings.")
     gradient_descent_plain: bool = Field(False, description="Judge it as in the lesson.")
+    ranking_model: bool = Field(
+        True, description="Judge lists by ranking_model, beside those by popularity."
+    )
     folds: Literal["official", "random"] = Field(
         "official", description="u1 … u5 of MovieLens 100k, or `n_folds` random ones."
     )
@@ -67,7 +77,10 @@ def cross_validation(
     movies: Artifact,
     users: Artifact,
 ) -> dg.MaterializeResult[Artifact]:
-    """The leaderboard: RMSE, MAE and fit time of every method and baseline on the same folds.
+    """The leaderboards: every method and baseline on the same folds.
+
+    One is of predicted ratings, by RMSE, the other of lists, by NDCG@10 counting all that users
+    went on to rate; both have the seconds of the fits.
 
     Each score is kept as soon as it is known: a killed run goes on from there, and an edit of one
     method has only its own folds judged again.
@@ -76,7 +89,7 @@ def cross_validation(
     def build(directory: Path) -> Metadata:
         import pandas as pd
 
-        from cf_pipeline.recommender.cross_validation import Score, folds
+        from cf_pipeline.recommender.cross_validation import folds
         from cf_pipeline.recommender.validation import check_ratings
 
         rows = pd.read_parquet(ratings.path("ratings.parquet"))
@@ -90,12 +103,12 @@ def cross_validation(
             of_folds = config.model_dump(include={"folds", "n_folds", "seed"})
         parts = folds(rows, config.folds, config.n_folds, config.seed)
 
-        def score(contender: Contender, fold: str) -> Score:
+        def score(contender: Contender, fold: str) -> "Score":
             def judge(into: Path) -> Metadata:
                 result = contender.score(rows, parts[fold])
-                errors = {"rmse": result.rmse, "mae": result.mae}
-                (into / "score.json").write_text(json.dumps(errors), encoding="utf-8")
-                return {"seconds": result.seconds}  # no two fits take the same
+                text = json.dumps(_without_seconds(result))
+                (into / "score.json").write_text(text, encoding="utf-8")
+                return {"seconds": result["seconds"]}  # no two fits take the same
 
             kept, _ = artifacts.part(
                 f"cross_validation_scores/{contender.name}/{fold}",
@@ -110,9 +123,10 @@ def cross_validation(
                     "device": config.device,
                 },
             )
-            errors = json.loads(kept.path("score.json").read_bytes())
-            result = Score(**errors, seconds=kept.metadata["seconds"])
-            context.log.info(f"{contender.name} on {fold}: {result}")
+            figures = json.loads(kept.path("score.json").read_bytes())
+            result: dict[str, float] = figures | {"seconds": kept.metadata["seconds"]}
+            shown = ", ".join(f"{name} {value:.4f}" for name, value in result.items())
+            context.log.info(f"{contender.name} on {fold}: {shown}")
             return result
 
         return report(
@@ -127,16 +141,16 @@ def cross_validation(
 
 
 def report(directory: Path, scores: "Mapping[str, Mapping[str, Score]]") -> Metadata:
-    """Write the scores of each contender on each fold, and return the leaderboard to show."""
+    """Write the scores of each contender on each fold, and return the leaderboards to show."""
     from cf_pipeline.recommender import plots
-    from cf_pipeline.recommender.cross_validation import Standing
+    from cf_pipeline.recommender.cross_validation import standing
 
-    standings = sorted(
-        (Standing.of(name, list(of.values())) for name, of in scores.items()),
-        key=lambda standing: standing.rmse,
-    )
+    standings = [standing(name, list(of.values())) for name, of in scores.items()]
+    rating = sorted((row for row in standings if "rmse" in row), key=itemgetter("rmse"))
+    ranking = sorted((row for row in standings if NDCG in row), key=itemgetter(NDCG), reverse=True)
     written = {
-        "leaderboard": [_without_seconds(standing) for standing in standings],
+        "leaderboard": [_without_seconds(row) for row in rating],
+        "ranking_leaderboard": [_without_seconds(row) for row in ranking],
         "scores": {
             name: {fold: _without_seconds(one) for fold, one in of.items()}
             for name, of in scores.items()
@@ -144,23 +158,26 @@ def report(directory: Path, scores: "Mapping[str, Mapping[str, Score]]") -> Meta
     }
     text = json.dumps(written, indent=1)
     (directory / "cross_validation.json").write_text(text, encoding="utf-8")
-    leaderboard = [asdict(standing) for standing in standings]
     rmse_of_folds = [
-        {"method": name, **{fold: one.rmse for fold, one in of.items()}}
-        for name, of in scores.items()
+        {"method": row["method"]}
+        | {fold: one["rmse"] for fold, one in scores[str(row["method"])].items()}
+        for row in rating
     ]
     return {
-        "leaderboard": table_of(leaderboard),
+        "leaderboard": table_of(rating),
         "rmse_of_folds": table_of(rmse_of_folds),
-        "best_method": standings[0].method,
-        "best_rmse": standings[0].rmse,
-        "leaderboard_plot": picture(plots.leaderboard(leaderboard), "leaderboard"),
+        "best_method": rating[0]["method"],
+        "best_rmse": rating[0]["rmse"],
+        "leaderboard_plot": picture(plots.leaderboard(rating), "leaderboard"),
+        "ranking_leaderboard": table_of(ranking),
+        "best_ranking_method": ranking[0]["method"],
+        "best_ndcg_at_10": ranking[0][NDCG],
     }
 
 
-def _without_seconds(of: "Score | Standing") -> dict[str, object]:
+def _without_seconds(of: Mapping[str, object]) -> dict[str, object]:
     """Return what comes out the same whenever it is made."""
-    return {name: value for name, value in asdict(of).items() if not name.startswith("seconds")}
+    return {name: value for name, value in of.items() if not name.startswith("seconds")}
 
 
 def contenders(
@@ -170,6 +187,7 @@ def contenders(
     from cf_pipeline.recommender import distillation, gradient_descent, metrics
     from cf_pipeline.recommender.cross_validation import score_baseline, score_fit
     from cf_pipeline.recommender.fits import resolve_device
+    from cf_pipeline.recommender.ranking_validation import score_popularity, score_ranking_model
 
     # A score depends on what judges it and on its own method's source, not on another method's.
     judged_by = code_version("cf_pipeline.recommender.cross_validation")
@@ -184,4 +202,18 @@ def contenders(
                 found.append(Contender(name, score, source, settings.model_dump()))
     for name, predict in metrics.BASELINES.items():
         found.append(Contender(name, partial(score_baseline, predict), judged_by, {}))
+    source = code_version("cf_pipeline.recommender.ranking_validation")
+    if config.ranking_model:
+        ranking, rating = RankingSettings(), GibbsSettings()
+        score = partial(
+            score_ranking_model,
+            ranking,
+            rating,
+            users=users,
+            movies=movies,
+            device=resolve_device(config.device, sparse=True),
+        )
+        dumped = {"ranking": ranking.model_dump(), "rating": rating.model_dump()}
+        found.append(Contender("ranking_model", score, source, dumped))
+    found.append(Contender("popularity", score_popularity, source, {}))
     return found

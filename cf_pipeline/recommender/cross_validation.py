@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
@@ -14,6 +15,9 @@ from cf_pipeline.recommender.minibatches import EncodedRatings
 from cf_pipeline.recommender.splits import FOLDS, Mask, official_fold
 from cf_pipeline.recommender.validation import RATING_SCALE
 from cf_pipeline.recommender.vocabulary import Vocabulary
+
+# A method's figures on a fold: errors in stars and the like, and the `seconds` of its fit.
+Score: TypeAlias = Mapping[str, float]
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,36 +32,16 @@ if TYPE_CHECKING:
     Predict: TypeAlias = Callable[[pd.DataFrame, pd.DataFrame], Ratings]
 
 
-@dataclass(frozen=True)
-class Score:
-    """The errors on a fold's test part, in stars, and the wall time of the fit in seconds."""
+def standing(method: str, scores: Sequence[Score]) -> dict[str, str | float]:
+    """Return the means of a method's figures over folds, of which there are two at least.
 
-    rmse: float
-    mae: float
-    seconds: float
-
-    def __str__(self) -> str:
-        return f"RMSE {self.rmse:.4f}, MAE {self.mae:.4f}, {self.seconds:.2f} s"
-
-
-@dataclass(frozen=True)
-class Standing:
-    """A method's mean scores over folds, and their standard deviations (of a sample)."""
-
-    method: str
-    rmse: float
-    rmse_sd: float
-    mae: float
-    mae_sd: float
-    seconds: float
-    seconds_sd: float
-
-    @classmethod
-    def of(cls, method: str, scores: list[Score]) -> Standing:
-        """Return the standing of a method with these scores, two at least."""
-        table = np.array([(score.rmse, score.mae, score.seconds) for score in scores])
-        mean, sd = table.mean(axis=0).tolist(), table.std(axis=0, ddof=1).tolist()
-        return cls(method, mean[0], sd[0], mean[1], sd[1], mean[2], sd[2])
+    Beside each is its standard deviation (of a sample), as `<figure>_sd`.
+    """
+    found: dict[str, str | float] = {"method": method}
+    for figure in scores[0]:
+        values = [score[figure] for score in scores]
+        found |= {figure: statistics.fmean(values), f"{figure}_sd": statistics.stdev(values)}
+    return found
 
 
 def folds(
@@ -106,4 +90,8 @@ def score_baseline(predict: Predict, ratings: pd.DataFrame, in_test: Mask) -> Sc
 
 def _score(test: pd.DataFrame, predicted: Ratings, seconds: float) -> Score:
     actual, clamped = test["rating"].to_numpy(), np.clip(predicted, *RATING_SCALE)
-    return Score(metrics.rmse(actual, clamped), metrics.mae(actual, clamped), seconds)
+    return {
+        "rmse": metrics.rmse(actual, clamped),
+        "mae": metrics.mae(actual, clamped),
+        "seconds": seconds,
+    }

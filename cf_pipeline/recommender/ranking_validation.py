@@ -1,0 +1,79 @@
+"""How well lists find the ratings of a fold's test part, which they have not seen."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import torch
+
+from cf_pipeline.recommender import distillation, ranking_model
+from cf_pipeline.recommender.features import SideFeatures
+from cf_pipeline.recommender.minibatches import EncodedRatings
+from cf_pipeline.recommender.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cf_pipeline.recommender.cross_validation import Score
+    from cf_pipeline.recommender.ranking_model import Judged
+    from cf_pipeline.recommender.settings import GibbsSettings, RankingSettings
+    from cf_pipeline.recommender.splits import Mask
+
+VALIDATION_FRACTION, VALIDATION_SEED = 0.1, 0  # as factor_model's defaults
+
+
+def score_ranking_model(
+    settings: RankingSettings,
+    rating_settings: GibbsSettings,
+    ratings: pd.DataFrame,
+    in_test: Mask,
+    users: pd.DataFrame,
+    movies: pd.DataFrame,
+    device: torch.device,
+) -> Score:
+    """Fit a ranking model to the ratings but those `in_test`, and judge its lists by these.
+
+    `users` and `movies` are the side tables. The seconds are those of all that the ranking model
+    takes, its factor models included.
+    """
+    train, test, known = _parts(ratings, in_test, device)
+    start = time.perf_counter()
+    side = SideFeatures.of(users, movies, *known, device)
+    rest, validation = train.carve(VALIDATION_FRACTION, VALIDATION_SEED)
+    rating, rating_of_rest = (
+        distillation.fit(part, side, rating_settings).model for part in (train, rest)
+    )
+    model = ranking_model.fit(train, side, rating, settings, rest, validation, rating_of_rest).model
+    seconds = time.perf_counter() - start
+    return _score(ranking_model.judge(model.users, model.items, train, test), seconds)
+
+
+def score_popularity(ratings: pd.DataFrame, in_test: Mask) -> Score:
+    """Judge lists of the movies with the most ratings by those `in_test`, given the others."""
+    train, test, known = _parts(ratings, in_test, torch.device("cpu"))
+    start = time.perf_counter()
+    counts = torch.bincount(train.items, minlength=len(known[1])).float().unsqueeze(1)
+    seconds = time.perf_counter() - start
+    return _score(ranking_model.judge(torch.ones(len(known[0]), 1), counts, train, test), seconds)
+
+
+def _parts(
+    ratings: pd.DataFrame, in_test: Mask, device: torch.device
+) -> tuple[EncodedRatings, EncodedRatings, tuple[Vocabulary, Vocabulary]]:
+    train, test = ratings[~in_test], ratings[in_test]
+    known = Vocabulary.of(train["user"]), Vocabulary.of(train["movie"])
+    encoded = (EncodedRatings.of(part, *known, device) for part in (train, test))
+    return next(encoded), next(encoded), known
+
+
+def _score(judged: Judged, seconds: float) -> Score:
+    if judged.all is None or judged.liked is None:
+        raise ValueError(
+            "No movie that a user of the test part liked is in the training part, so no list can "
+            "be judged: give more ratings, or fewer folds."
+        )
+    figures = asdict(judged.all)
+    del figures["n_users"]
+    return {"ndcg_at_10_liked": judged.liked.ndcg_at_10, **figures, "seconds": seconds}
