@@ -5,6 +5,7 @@ import dagster as dg
 from cf_pipeline.assets.cross_validation import cross_validation
 from cf_pipeline.assets.evaluation_metrics import evaluation_metrics
 from cf_pipeline.assets.factor_model import factor_model
+from cf_pipeline.assets.model_card import model_card
 from cf_pipeline.assets.movielens_archive import movielens_archive
 from cf_pipeline.assets.ranking_model import ranking_model
 from cf_pipeline.assets.ratings import movies, ratings, users
@@ -33,6 +34,7 @@ defs = dg.Definitions(
         recommendations,
         similar_movies,
         evaluation_metrics,
+        model_card,
         cross_validation,
     ],
     asset_checks=[ratings_checks],

@@ -80,6 +80,7 @@ def ranking_model(
         weights = [
             {**row._asdict(), "chosen": row.weight == fitted.model.weight} for row in fitted.weights
         ]
+        (directory / "weights.json").write_text(json.dumps(weights), encoding="utf-8")
         chosen = next(row for row in weights if row["chosen"])
         by_weight = ranking_plots.ndcg_by_weight(weights)
         return {

@@ -1,0 +1,152 @@
+"""Tables and pictures of the model card, from what was evaluated."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from cf_pipeline.recommender import plots, ranking_plots
+from cf_pipeline.recommender.model_card import Picture, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from cf_pipeline.recommender.serving import Recommender
+
+EXAMPLES = 3  # users whose lists are shown, and movies that are most rated
+ROWS = 5
+# The figures of a RankingReport that are shown, and what people call them.
+FIGURES = {
+    "ndcg_at_10": "NDCG@10",
+    "recall_at_10": "recall@10",
+    "precision_at_10": "precision@10",
+    "map_at_100": "MAP@100",
+    "mrr_at_100": "MRR@100",
+    "coverage": "coverage",
+    "novelty": "novelty, bits",
+    "popularity_bias": "popularity bias",
+}
+
+
+def rating_tables(evaluation: Mapping[str, Any]) -> list[Table]:
+    """Return the tables of predicted ratings; `evaluation` is what evaluation_metrics wrote."""
+    model = {"rmse": evaluation["rmse"], "mae": evaluation["mae"]}
+    methods = {"factor_model": model, **evaluation["baselines"]}
+    compared = [
+        {"method": name.replace("_", " "), "RMSE": of["rmse"], "MAE": of["mae"]}
+        for name, of in sorted(methods.items(), key=lambda method: method[1]["rmse"])
+    ]
+    tables = [
+        Table("Beside simple predictors", compared),
+        Table(
+            "By how many training ratings the user has",
+            [
+                {"training ratings": group, "test ratings": of["count"], "RMSE": of["rmse"]}
+                for group, of in evaluation["by_user_training_ratings"].items()
+                if of["count"]
+            ],
+        ),
+    ]
+    if posterior := evaluation.get("posterior"):
+        coverage = [
+            {"interval": nominal, "share of test ratings inside": share}
+            for nominal, share in posterior["coverage"].items()
+        ]
+        tables.append(Table("Whether intervals hold what they promise", coverage))
+    return tables
+
+
+def ranking_tables(evaluation: Mapping[str, Any]) -> list[Table]:
+    """Return the tables of lists; none where no list could be judged."""
+    tables = []
+    for counted, caption in (("all", "all that was rated"), ("liked", "what was liked")):
+        rows = [
+            {"ordered by": name.replace("_", " ")}
+            | {shown: of[counted][figure] for figure, shown in FIGURES.items()}
+            for name, of in evaluation["ranking"].items()
+            if of[counted]
+        ]
+        if rows:
+            tables.append(Table(f"Counting {caption}", rows))
+    return tables
+
+
+def example_tables(recommender: Recommender) -> list[Table]:
+    """Return lists of a few users, and the movies most like the most rated ones."""
+    users = recommender.users.decode(range(1, min(EXAMPLES + 1, len(recommender.users))))
+    tables = []
+    for user in users.tolist():
+        rows = recommender.recommend(user, ROWS)[["title", "predicted_rating", "reason"]]
+        tables.append(_table(f"The best for user {user}", rows.to_dict("records")))
+    most_rated = recommender.counts.argsort(descending=True, stable=True)[:EXAMPLES]
+    for movie in filter(None, most_rated.tolist()):
+        title = recommender.titles[movie]
+        rows = recommender.similar(title, ROWS)[["title", "cosine", "ratings"]]
+        tables.append(_table(f"Most like {title}", rows.to_dict("records")))
+    return [table for table in tables if table.rows]
+
+
+def rating_pictures(
+    evaluation: Mapping[str, Any], curve: Sequence[Mapping[str, float | None]]
+) -> list[Picture]:
+    """Return the pictures of predicted ratings; `curve` is the factor model's learning curve."""
+    baselines = {
+        name: of["rmse"] for name, of in evaluation["baselines"].items() if of["rmse"] is not None
+    }
+    pictures = [
+        Picture(
+            "RMSE of the model and of simple predictors",
+            plots.rmse_beside_baselines(evaluation["rmse"], baselines),
+        ),
+        Picture("RMSE on rows set aside, as the fit went on", plots.learning_curve(curve)),
+    ]
+    if posterior := evaluation.get("posterior"):
+        pictures += [
+            Picture(
+                "How often what was given a probability came true",
+                plots.calibration(posterior["calibration"]),
+            ),
+            Picture(
+                "Errors where larger or smaller ones were expected",
+                plots.rmse_by_uncertainty(posterior["by_uncertainty"]),
+            ),
+        ]
+    return pictures
+
+
+def ranking_pictures(
+    evaluation: Mapping[str, Any],
+    weights: Sequence[Mapping[str, float]],
+    recommender: Recommender,
+    recommendations: Path,
+) -> list[Picture]:
+    """Return the pictures of lists; `weights` are those that were tried for the predicted rating.
+
+    `recommendations` is the parquet file of everybody's lists.
+    """
+    ndcg = {
+        name: of["all"]["ndcg_at_10"] for name, of in evaluation["ranking"].items() if of["all"]
+    }
+    pictures = []
+    if ndcg:
+        png = ranking_plots.ranking_beside_baselines(ndcg)
+        pictures.append(Picture("NDCG@10 of lists by different orders", png))
+    pictures.append(
+        Picture(
+            "NDCG@10 on rows set aside, by the weight of the predicted rating",
+            ranking_plots.ndcg_by_weight(weights),
+        )
+    )
+    movies = pq.read_table(recommendations, columns=["movie"])["movie"].to_pandas()
+    listed = np.bincount(recommender.movies.encode(movies), minlength=len(recommender.movies))
+    if listed[1:].any():
+        png = ranking_plots.coverage(recommender.counts[1:].numpy(), listed[1:])
+        pictures.append(Picture("Which movies the lists of everybody reach", png))
+    return pictures
+
+
+def _table(caption: str, rows: Sequence[Mapping[Any, object]]) -> Table:
+    return Table(caption, [{str(name): value for name, value in row.items()} for row in rows])
