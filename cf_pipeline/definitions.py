@@ -19,7 +19,7 @@ from cf_pipeline.automation import (
     store_upkeep_schedule,
 )
 from cf_pipeline.caching import Artifacts
-from cf_pipeline.checks import ratings_checks
+from cf_pipeline.checks import a_sequel_is_similar, ratings_checks
 
 defs = dg.Definitions(
     assets=[
@@ -37,7 +37,7 @@ defs = dg.Definitions(
         model_card,
         cross_validation,
     ],
-    asset_checks=[ratings_checks],
+    asset_checks=[ratings_checks, a_sequel_is_similar],
     jobs=[hyperparameter_search, store_upkeep],
     schedules=[store_upkeep_schedule],
     sensors=[dead_runs],

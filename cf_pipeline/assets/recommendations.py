@@ -10,6 +10,8 @@ from cf_pipeline.caching import Artifacts, Metadata
 from cf_pipeline.code_version import code_version
 from cf_pipeline.metadata import describe_parquet, picture
 
+SEQUEL_RANK = "rank_of_the_empire_strikes_back_for_star_wars"
+
 if TYPE_CHECKING:
     pass
 
@@ -97,6 +99,7 @@ def similar_movies(
     def build(directory: Path) -> Metadata:
         from cf_pipeline.recommender.recommendations import (
             SIMILAR_COLUMNS,
+            sequel_rank,
             similar_tables,
             write_tables,
         )
@@ -105,9 +108,11 @@ def similar_movies(
         recommender = Recommender.load(ranking_model.verified())
         path = directory / "similar_movies.parquet"
         write_tables(path, similar_tables(recommender), context.log.info)
+        rank = sequel_rank(recommender)
         return {
             **describe_parquet(path, SIMILAR_COLUMNS),
             "movies": len(recommender.movies) - 1,
+            **({} if rank is None else {SEQUEL_RANK: rank}),
         }
 
     return artifacts.materialize(context, build, [ranking_model])

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cf_pipeline.recommender.posterior import Posterior
 
 ROWS_AT_ONCE = 4096  # users or movies
+SEQUEL = ("Star Wars (1977)", "Empire Strikes Back, The (1980)")
 COVERAGE = 0.9  # of the intervals of predicted ratings
 
 # What the columns are, for people.
@@ -95,6 +96,19 @@ def similar_tables(recommender: Recommender) -> Iterator[pa.Table]:
             "ratings": pa.array(recommender.counts[similar[listed]].numpy()),
         }
         yield pa.table(columns)
+
+
+def sequel_rank(recommender: Recommender) -> int | None:
+    """Return the place of a well-known sequel among the movies most like the first one.
+
+    It is 0 where the sequel is not among the LENGTH most alike, and None where the movies that are
+    known do not have both.
+    """
+    first, sequel = SEQUEL
+    if not {first, sequel} <= set(recommender.titles):
+        return None
+    alike = recommender.similar(first).set_index("title")["rank"]
+    return int(alike.get(sequel, 0))
 
 
 def write_tables(path: Path, tables: Iterable[pa.Table], log: Callable[[str], None]) -> None:

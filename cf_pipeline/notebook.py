@@ -1,0 +1,32 @@
+"""For notebooks and scripts: what the pipeline made last, found through Dagster's history."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from cf_pipeline.caching import Artifacts
+
+if TYPE_CHECKING:
+    from cf_pipeline.recommender.serving import Recommender
+
+
+def load_recommender(instance: dg.DagsterInstance | None = None) -> Recommender:
+    """Return the recommender of the latest `ranking_model` in an instance's history, verified.
+
+    The instance is by default that of DAGSTER_HOME, or of the `dagster.yaml` in the working
+    directory. `Recommender.load` takes the path of a folder instead, from anywhere.
+
+    Raises:
+        ArtifactError: nothing was materialized, or the result was removed or altered since.
+    """
+    from cf_pipeline.recommender.serving import Recommender
+
+    if instance is None:
+        home = os.environ.get("DAGSTER_HOME")
+        with dg.DagsterInstance.from_config(home or ".") as found:
+            return load_recommender(found)
+    latest = Artifacts().latest(instance, dg.AssetKey("ranking_model"))
+    return Recommender.load(latest.verified())
