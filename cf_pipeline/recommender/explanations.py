@@ -7,14 +7,16 @@ the features say (Hu, Koren & Volinsky 2008, section 5).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
+from torch.nn.functional import pad
 
 from cf_pipeline.recommender.implicit_als import normal_equations, row_penalty
 from cf_pipeline.recommender.rating_sums import Moments
+from cf_pipeline.recommender.top_items import Seen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,26 +24,48 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from cf_pipeline.recommender.ranking_model import RankingModel
-    from cf_pipeline.recommender.top_items import Seen
 
 REASONS = 3
 NUMBERS_AT_ONCE = 1 << 22
 
 
+class Rated(NamedTuple):
+    """What each of n rows rated: `items` tells where, and `ratings` (n_ratings,) are the stars."""
+
+    items: Seen
+    ratings: Tensor
+
+    @classmethod
+    def of(cls, rows: Tensor, items: Tensor, ratings: Tensor, n_rows: int) -> Self:
+        """Take ratings in any order: index tensors `rows`, `items` and `ratings`, each (n,)."""
+        return cls(Seen.of(rows, items, n_rows), ratings[torch.argsort(rows, stable=True)])
+
+    def take(self, rows: Tensor) -> Self:
+        """Return what the rows at the indices `rows` (n,) rated."""
+        places = Seen(self.items.starts, torch.arange(len(self.ratings))).take(rows)
+        return type(self)(
+            Seen(places.starts, self.items.columns[places.columns]), self.ratings[places.columns]
+        )
+
+
 class Reasons(NamedTuple):
     """The rated items that weigh most in each listed item's score, the most first.
 
-    `places` (n, k, REASONS) are their places among `rated.columns`, -1 where there is none that
-    speaks for the item; `weights` (n, k, REASONS) are their shares of the score.
+    `places` (n, k, REASONS) are their places among the ratings, -1 where there is none that speaks
+    for the item; `weights` (n, k, REASONS) are their shares of the score.
     """
 
     places: Tensor
     weights: Tensor
 
 
-def reasons(model: RankingModel, rated: Seen, listed: Tensor) -> Reasons:
-    """Return the reasons for `listed` items (n, k) of n users, who `rated` what the model knows."""
-    counts = rated.starts.diff()
+def reasons(model: RankingModel, rated: Rated, listed: Tensor) -> Reasons:
+    """Return the reasons for `listed` items (n, k) of n users, who `rated` what the model knows.
+
+    They are among what a user rated no lower than they do on average: that somebody disliked one
+    movie explains to nobody why they should watch another, though it tells what they choose.
+    """
+    counts = rated.items.starts.diff()
     # Users are taken together with those who rated about as much: what fills up costs the same.
     order = counts.argsort(descending=True)
     places = torch.full((*listed.shape, REASONS), -1, device=listed.device)
@@ -49,7 +73,7 @@ def reasons(model: RankingModel, rated: Seen, listed: Tensor) -> Reasons:
     gram = model.implicit.items.T @ model.implicit.items
     n_factors, first = model.implicit.items.shape[1], 0
     while first < len(order):
-        longest = int(counts[order[first]].clamp(min=1))
+        longest = max(int(counts[order[first]]), n_factors, listed.shape[1])
         rows = order[first : first + max(1, NUMBERS_AT_ONCE // (longest * n_factors))]
         places[rows], weights[rows] = _reasons(model, rated, rows, listed[rows], gram)
         first += len(rows)
@@ -57,15 +81,17 @@ def reasons(model: RankingModel, rated: Seen, listed: Tensor) -> Reasons:
 
 
 def _reasons(
-    model: RankingModel, rated: Seen, rows: Tensor, listed: Tensor, gram: Tensor
+    model: RankingModel, rated: Rated, rows: Tensor, listed: Tensor, gram: Tensor
 ) -> Reasons:
     factors, settings = model.implicit.items, model.settings
-    starts, counts = rated.starts[rows].unsqueeze(1), rated.starts.diff()[rows].unsqueeze(1)
+    starts, counts = (
+        of[rows].unsqueeze(1) for of in (rated.items.starts, rated.items.starts.diff())
+    )
     place = torch.arange(max(REASONS, int(counts.max())), device=rows.device)
-    there = place < counts
-    index = (starts + place).where(there, 0)
-    columns = rated.columns[index] if len(rated.columns) else index
-    of_rated = factors[columns] * there.unsqueeze(2)
+    # What fills up is the unknown item, whose factors are zero.
+    index = (starts + place).where(place < counts, len(rated.ratings))
+    ratings = pad(rated.ratings, (0, 1))[index]
+    of_rated = factors[pad(rated.items.columns, (0, 1))[index]]
     root, _ = normal_equations(
         Moments(of_rated.mT @ of_rated, of_rated.sum(dim=1)),
         gram,
@@ -74,20 +100,19 @@ def _reasons(
         torch.zeros_like(of_rated[:, 0]),
     )
     solved = torch.cholesky_solve(factors[listed].mT, root)
-    shares = ((1 + settings.confidence) * of_rated @ solved).masked_fill(~there.unsqueeze(2), 0)
+    liked = ratings * counts >= ratings.sum(dim=1, keepdim=True)
+    shares = ((1 + settings.confidence) * of_rated @ solved).masked_fill(~liked.unsqueeze(2), 0)
     weights, best = shares.mT.topk(REASONS)
     places = index.unsqueeze(1).expand(-1, listed.shape[1], -1).gather(2, best)
     return Reasons(places.where(weights > 0, -1), weights.clamp(min=0))
 
 
-def sentences(
-    found: Reasons, items: Tensor, ratings: Tensor, titles: Sequence[str]
-) -> pa.StringArray:
+def sentences(found: Reasons, rated: Rated, titles: Sequence[str]) -> pa.StringArray:
     """Return the reasons in words (n · k,), 'Title, 5 stars; Title, 4 stars', null without any.
 
-    `items` (n_rated,) and `ratings` (n_rated,) are what the places of the reasons are of; `titles`
-    are the items'.
+    They were found among what was `rated`; `titles` (n_items,) are the items'.
     """
+    items, ratings = rated.items.columns, rated.ratings
     places = found.places.reshape(-1, REASONS)
     levels, level = torch.unique(ratings, return_inverse=True)
     of_level = pa.array(
@@ -98,17 +123,10 @@ def sentences(
     for place in places.T:
         there = place >= 0
         title, stars = (
-            values.take(pa.array(_at(index, place).numpy(), mask=~there.numpy()))
+            values.take(pa.array(pad(index, (0, 1))[place].numpy(), mask=~there.numpy()))
             for values, index in ((of_item, items), (of_level, level))
         )
         columns.append(pc.fill_null(pc.binary_join_element_wise(title, stars, ", "), ""))
     # The nulls are the last ones of a row. To skip them loses all rows where there is nothing else.
     joined = pc.utf8_rtrim(pc.binary_join_element_wise(*columns, "; "), "; ")
     return pc.if_else(pc.equal(joined, ""), pa.scalar(None, pa.string()), joined)
-
-
-def _at(values: Tensor, places: Tensor) -> Tensor:
-    """Return the values at `places`, anything where they are -1."""
-    if len(values) == 0:
-        return torch.zeros_like(places)
-    return values[places.clamp(min=0)].cpu().long()

@@ -44,7 +44,7 @@ RECOMMENDATION_COLUMNS: Mapping[str, str] = {
     "predicted_rating": "Stars expected",
     "rating_low": "Nine of ten such ratings are at least this; empty without a posterior",
     "rating_high": "Nine of ten such ratings are at most this; empty without a posterior",
-    "reason": "The user's own ratings that weigh most in the score",
+    "reason": "What the user liked, of all that they rated, that weighs most in the score",
 }
 SIMILAR_COLUMNS: Mapping[str, str] = {
     "movie": "The movie that others are compared with",

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from cf_pipeline.recommender.bounded import read_at_most
-from cf_pipeline.recommender.explanations import reasons, sentences
+from cf_pipeline.recommender.explanations import Rated, reasons, sentences
 from cf_pipeline.recommender.factor_model import ModelFileError
 from cf_pipeline.recommender.ranking_model import REMEDY, RankingModel
 from cf_pipeline.recommender.top_items import Seen, top_items
@@ -37,25 +37,6 @@ LENGTH = 20
 OTHERWISE = "Watched by people who are alike, or by everybody"
 YEAR = re.compile(r" \(\d{4}\)$")
 LIKE_TITLES = 3  # that an error names
-
-
-class Rated(NamedTuple):
-    """What each of n rows rated: `items` tells where, and `ratings` (n_ratings,) are the stars."""
-
-    items: Seen
-    ratings: Tensor
-
-    @classmethod
-    def of(cls, rows: Tensor, items: Tensor, ratings: Tensor, n_rows: int) -> Self:
-        """Take ratings in any order: index tensors `rows`, `items` and `ratings`, each (n,)."""
-        return cls(Seen.of(rows, items, n_rows), ratings[torch.argsort(rows, stable=True)])
-
-    def take(self, rows: Tensor) -> Self:
-        """Return what the rows at the indices `rows` (n,) rated."""
-        places = Seen(self.items.starts, torch.arange(len(self.ratings))).take(rows)
-        return type(self)(
-            Seen(places.starts, self.items.columns[places.columns]), self.ratings[places.columns]
-        )
 
 
 @dataclass(frozen=True)
@@ -177,8 +158,8 @@ class Recommender:
         They have `seen` what is not to be listed, and `rated` what the model knows of them.
         """
         items, scores = top_items(users, self.model.items, seen, k)
-        found = reasons(self.model, rated.items, items)
-        words = sentences(found, rated.items.columns, rated.ratings, self.titles)
+        found = reasons(self.model, rated, items)
+        words = sentences(found, rated, self.titles)
         return Listing(items, scores, pc.fill_null(words, OTHERWISE))
 
     def neighbours(self, items: Tensor, k: int) -> tuple[Tensor, Tensor]:
