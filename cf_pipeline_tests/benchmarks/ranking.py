@@ -31,7 +31,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from math import nextafter
-from typing import NamedTuple, Self
+from typing import Self, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -39,19 +39,18 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-from cf_pipeline.recommender import distillation, implicit_als, ranking_metrics, ranking_model
+from cf_pipeline.recommender import distillation, implicit_als, ranking_model
 from cf_pipeline.recommender.features import SideFeatures
 from cf_pipeline.recommender.implicit_als import ImplicitFactors
 from cf_pipeline.recommender.minibatches import EncodedRatings
 from cf_pipeline.recommender.movielens import read_movies, read_ratings, read_users
-from cf_pipeline.recommender.ranking_metrics import DEPTH, RankingReport
+from cf_pipeline.recommender.ranking_metrics import RankingReport
 from cf_pipeline.recommender.ranking_model import RankingModel
 from cf_pipeline.recommender.settings import GibbsSettings, RankingSettings
 from cf_pipeline.recommender.splits import Fold, official_fold
 from cf_pipeline.recommender.top_items import SCORES_AT_ONCE, Seen, top_items
-from cf_pipeline.recommender.uncertainty import LIKED
 from cf_pipeline.recommender.vocabulary import Vocabulary
-from cf_pipeline_tests.benchmarks.ranking_peers import PEERS, Factors, Peer, Rated, Settings
+from cf_pipeline_tests.benchmarks.ranking_peers import PEERS, Peer, Rated, Settings
 from cf_pipeline_tests.benchmarks.report import Row, Target, print_report
 from cf_pipeline_tests.real_data import real_archive
 
@@ -69,6 +68,8 @@ USERS, ITEMS, SEEN, BEST = 100_000, 50_000, 100, 20
 WIDTH = RankingSettings().n_factors + GibbsSettings().n_factors + 1
 GROUP = 10_000
 GIB = 1 << 30
+# Counting all test ratings, and counting those of four stars or more.
+Reports: TypeAlias = tuple[RankingReport, RankingReport]
 
 
 @dataclass(frozen=True)
@@ -100,18 +101,6 @@ class Split:
         return scipy.sparse.csr_matrix((ones, (part.users.numpy(), part.items.numpy())), shape)
 
 
-class Judged(NamedTuple):
-    """How lists did, counting `every` test rating and counting those of `liked` items."""
-
-    every: RankingReport
-    liked: RankingReport
-
-    @property
-    def ndcgs(self) -> tuple[float, float]:
-        """Both NDCGs."""
-        return self.every.ndcg_at_10, self.liked.ndcg_at_10
-
-
 @dataclass(frozen=True)
 class Result:
     """What a method reached on a split, and each of its fits' seconds.
@@ -119,7 +108,7 @@ class Result:
     `further_seconds` are what the whole takes beside such a fit.
     """
 
-    judged: Judged
+    reports: Reports
     settings: Settings
     seconds: list[float]
     further_seconds: float = 0.0
@@ -185,10 +174,8 @@ def our_results(split: Split, users: pd.DataFrame, movies: pd.DataFrame) -> dict
     nothing = ImplicitFactors(*(torch.zeros_like(table) for table in fit.model.implicit))
 
     def result(model: RankingModel, seconds: float) -> Result:
-        reports = (
-            ranking_model.judge(model, split.train, split.test, stars) for stars in (0, LIKED)
-        )
-        return Result(Judged(*reports), {"weight": model.weight}, [seconds])
+        reports = judged(model.users, model.items, split.train, split.test)
+        return Result(reports, {"weight": model.weight}, [seconds])
 
     return {
         OURS: replace(result(fit.model, fit.seconds), further_seconds=whole - fit.seconds),
@@ -202,11 +189,13 @@ def peer_result(split: Split, peer: Peer) -> Result:
     rated = split.rated(split.rest)
 
     def on_carved(settings: Settings) -> float:
-        return sum(judged(peer.fit(rated, settings), split.rest, split.validation).ndcgs)
+        fitted = peer.fit(rated, settings)
+        return sum(ndcgs(judged(fitted.users, fitted.items, split.rest, split.validation)))
 
     best = max(peer.settings(), key=on_carved)
     factors = peer.fit(split.rated(split.train), best)
-    return Result(judged(factors, split.train, split.test), best, [factors.seconds])
+    reports = judged(factors.users, factors.items, split.train, split.test)
+    return Result(reports, best, [factors.seconds])
 
 
 def in_turns(split: Split, side: SideFeatures, results: dict[str, Result]) -> dict[str, Result]:
@@ -220,34 +209,32 @@ def in_turns(split: Split, side: SideFeatures, results: dict[str, Result]) -> di
     return {name: replace(results[name], seconds=seconds[name]) for name in seconds}
 
 
-def judged(factors: Factors, train: EncodedRatings, test: EncodedRatings) -> Judged:
-    """Judge the lists of the items in `train` that factors fitted to it make."""
-    scores = factors.users @ factors.items.T
-    counts = torch.bincount(train.items, minlength=scores.shape[1])
-    scores[:, counts == 0] = scores[train.users, train.items] = -torch.inf
-    best, lists = scores.topk(DEPTH)
-    lists = lists.masked_fill(best == -torch.inf, 0)
+def judged(users: Tensor, items: Tensor, train: EncodedRatings, test: EncodedRatings) -> Reports:
+    """Judge the lists of the items of the greatest products, counting all and what was liked."""
+    both = ranking_model.judge(users, items, train, test)
+    if both.all is None or both.liked is None:
+        raise RuntimeError("No test rating is of a known user and movie.")
+    return both.all, both.liked
 
-    def report(stars: float) -> RankingReport:
-        users, items = ranking_metrics.relevant(test, stars)
-        return ranking_metrics.evaluate(lists, users, items, counts, len(lists) - 1)
 
-    return Judged(report(0), report(LIKED))
+def ndcgs(reports: Reports) -> tuple[float, ...]:
+    """Return NDCG@10 counting all, and counting what was liked."""
+    return tuple(report.ndcg_at_10 for report in reports)
 
 
 def row(name: str, results: list[Result]) -> Row:
     """Return a method's line of the table, from its results on ua and ub."""
-    every = [result.judged.every for result in results]
-    ua, ub = (result.judged for result in results)
+    every = [result.reports[0] for result in results]
+    ua, ub = (ndcgs(result.reports) for result in results)
     seconds = [second for result in results for second in result.seconds]
     further = [result.further_seconds for result in results]
     settings = dict.fromkeys(described(result.settings) for result in results)
     return {
         "method": name,
-        "ua NDCG@10": ua.every.ndcg_at_10,
-        "ub NDCG@10": ub.every.ndcg_at_10,
-        "ua NDCG@10 (≥ 4)": ua.liked.ndcg_at_10,
-        "ub NDCG@10 (≥ 4)": ub.liked.ndcg_at_10,
+        "ua NDCG@10": ua[0],
+        "ub NDCG@10": ub[0],
+        "ua NDCG@10 (≥ 4)": ua[1],
+        "ub NDCG@10 (≥ 4)": ub[1],
         "recall@10": statistics.fmean(report.recall_at_10 for report in every),
         "MAP@100": statistics.fmean(report.map_at_100 for report in every),
         "coverage": statistics.fmean(report.coverage for report in every),
@@ -267,13 +254,13 @@ def accuracy_targets(results: Mapping[Fold, Mapping[str, Result]]) -> list[Targe
     """Return the targets of NDCG@10, and of our leads over each peer by it."""
     found = []
     for name, least in LEAST_NDCG.items():
-        ours = results[name][OURS].judged.ndcgs
+        ours = ndcgs(results[name][OURS].reports)
         found += [
             Target(f"{name}: NDCG@10", ours[0], least=least[0]),
             Target(f"{name}: NDCG@10 (≥ 4)", ours[1], least=least[1]),
         ]
         for peer in PEERS:
-            theirs = results[name][peer].judged.ndcgs
+            theirs = ndcgs(results[name][peer].reports)
             leads = [a - b for a, b in zip(ours, theirs, strict=True)]
             found += [
                 Target(f"{name}: larger lead over {peer}", max(leads), least=ANY_LEAD),
