@@ -144,7 +144,7 @@ class RankingModel:
             if not length < found <= length + MOST_HEADER_BYTES:
                 raise ValueError(f"{FACTORS} has {found:,} bytes, its factors make {length:,}")
             tables = load_file(folder / FACTORS, device=str(device))
-            for name in tables.keys() | expected:
+            for name in sorted(tables.keys() | expected):
                 _check(name, tables.get(name), expected.get(name))
         except (OSError, ValueError, SafetensorError) as error:
             raise ModelFileError(
@@ -203,12 +203,19 @@ def fit(
 def judge(
     model: RankingModel, train: EncodedRatings, test: EncodedRatings, at_least: float
 ) -> ranking_metrics.RankingReport:
-    """Judge the model's lists on the ratings of `test` that have `at_least` so many stars."""
+    """Judge the model's lists on the ratings of `test` that have `at_least` so many stars.
+
+    Candidates are the items of `train`, which may be fewer than the model's.
+    """
     users, items = ranking_metrics.relevant(test, at_least)
-    seen = Seen.of(train.users, train.items, len(model.users))
-    lists = top_items(model.users, model.items, seen, ranking_metrics.DEPTH)
     counts = torch.bincount(train.items, minlength=len(model.items))
-    return ranking_metrics.evaluate(lists.items, users, items, counts, len(seen.starts) - 2)
+    candidates = counts > 0
+    candidates[0] = True  # never listed, but index 0 as it is among all
+    place = candidates.cumsum(0) - 1
+    seen = Seen.of(train.users, place[train.items], len(model.users))
+    lists = top_items(model.users, model.items[candidates], seen, ranking_metrics.DEPTH)
+    listed = candidates.nonzero().squeeze(1)[lists.items]
+    return ranking_metrics.evaluate(listed, users, items, counts, len(seen.starts) - 2)
 
 
 def _weigh(model: RankingModel, rest: EncodedRatings, validation: EncodedRatings) -> list[Weighed]:

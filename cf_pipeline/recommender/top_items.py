@@ -80,4 +80,7 @@ def _top(scores: Tensor, n_items: int, seen: Seen, first: int, k: int) -> Lists:
     candidates = chunks.index_select(0, (chosen + all_before).flatten())
     best, place = candidates.view(n, CHUNK * chosen.shape[1]).topk(min(k, n_items))
     index = chosen.gather(1, place // CHUNK) * CHUNK + place % CHUNK
-    return Lists(index.masked_fill(best == -torch.inf, 0), best)
+    missing = 0, k - best.shape[1]
+    return Lists(
+        pad(index.masked_fill(best == -torch.inf, 0), missing), pad(best, missing, value=-torch.inf)
+    )
