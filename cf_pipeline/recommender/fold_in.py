@@ -7,7 +7,8 @@ from torch import Tensor
 
 from cf_pipeline.recommender.factor_model import FactorModel, sigmoid_range
 
-STEPS = 10
+STEPS = 20
+LENGTHS = 8  # of a step that are tried: 1, ½, ¼, …
 LEAST_VARIANCE = 1e-3  # of a factor among the users, relative to the mean one
 
 
@@ -21,27 +22,35 @@ def fold_in(model: FactorModel, items: Tensor, ratings: Tensor, rating_std: floa
 
     with σ the standard deviation `rating_std` of ratings about predictions, in stars, and m and C
     the mean and covariance of the known users' w (empirical Bayes: Efron & Morris 1973), by
-    Gauss-Newton steps. `ratings` must lie inside `y_range`.
+    Gauss-Newton steps, each of the length that lowers it most: where the sigmoid is flat, a whole
+    step can lead away. `ratings` must lie inside `y_range`.
     """
     low, high = model.y_range
     known = _columns(model, "user")[1:]
-    of_item = _columns(model, "item")[items]
+    # One user's sums are small: in float64, on a CPU, a step's gain is not lost in rounding.
+    of_item = _columns(model, "item")[items].cpu().double()
+    ratings = ratings.cpu().double()
     n_factors = model.item_factors.embedding_dim
     # The user's bias meets a 1; the item's bias is added whoever the user is.
     table = torch.cat([of_item[:, :n_factors], torch.ones_like(of_item[:, n_factors:])], dim=1)
     offset = of_item[:, n_factors:].sum(dim=1)
-    mean = known.mean(dim=0)
-    covariance = known.T.cov(correction=0)
+    mean = known.mean(dim=0).cpu().double()
+    covariance = torch.atleast_2d(known.T.cov(correction=0)).cpu().double()
     floor = LEAST_VARIANCE * covariance.diagonal().mean().clamp(min=1e-6)
     prior = torch.linalg.inv(covariance + floor * torch.eye(len(mean), device=mean.device))
+    lengths = 0.5 ** torch.arange(LENGTHS, device=mean.device).unsqueeze(1)
     weights = mean
     for _ in range(STEPS):
         predicted = sigmoid_range(table @ weights + offset, low, high)
         slope = (predicted - low) * (high - predicted) / (high - low)
         jacobian = slope.unsqueeze(1) * table / rating_std
         linear = jacobian.T @ ((ratings - predicted) / rating_std) - prior @ (weights - mean)
-        weights = weights + torch.linalg.solve(jacobian.T @ jacobian + prior, linear)
-    return _with_user(model, weights.unsqueeze(0))
+        step = torch.linalg.solve(jacobian.T @ jacobian + prior, linear)
+        tried = torch.cat([weights.unsqueeze(0), weights + lengths * step])
+        errors = (ratings - sigmoid_range(tried @ table.T + offset, low, high)) / rating_std
+        off = tried - mean
+        weights = tried[(errors.square().sum(dim=1) + (off @ prior * off).sum(dim=1)).argmin()]
+    return _with_user(model, weights.to(known).unsqueeze(0))
 
 
 def _columns(model: FactorModel, side: str) -> Tensor:

@@ -150,7 +150,7 @@ class RankingModel:
             if not length < found <= length + MOST_HEADER_BYTES:
                 raise ValueError(f"{FACTORS} has {found:,} bytes, its factors make {length:,}")
             tables = load_file(folder / FACTORS, device=str(device))
-            for name in tables.keys() | expected:
+            for name in sorted(tables.keys() | expected):
                 _check(name, tables.get(name), expected.get(name))
         except (OSError, ValueError, SafetensorError) as error:
             raise ModelFileError(
@@ -237,11 +237,16 @@ def fit(
 def judge(users: Tensor, items: Tensor, train: EncodedRatings, test: EncodedRatings) -> Judged:
     """Judge the lists of the items of the greatest products `users` (n_users, d) · `items`.
 
-    `items` are (n_items, d); what a user rated in `train` is not listed.
+    `items` are (n_items, d). Candidates are the items of `train`, which may be fewer, but for what
+    the user rated there.
     """
-    seen = Seen.of(train.users, train.items, len(users))
-    lists = top_items(users, items, seen, ranking_metrics.DEPTH).items
     counts = torch.bincount(train.items, minlength=len(items))
+    candidates = counts > 0
+    candidates[0] = True  # never listed, but index 0 as it is among all
+    place = candidates.cumsum(0) - 1
+    seen = Seen.of(train.users, place[train.items], len(users))
+    best = top_items(users, items[candidates], seen, ranking_metrics.DEPTH).items
+    lists = candidates.nonzero().squeeze(1)[best]
     reports = []
     for at_least in (-math.inf, LIKED):
         relevant = ranking_metrics.relevant(test, at_least)

@@ -5,7 +5,7 @@ They stand apart from the code that uses them so that Dagster can show them with
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, FiniteFloat
 
 YRange = Annotated[list[float], Field(min_length=2, max_length=2)]
 
@@ -32,8 +32,8 @@ class GradientDescentSettings(ModelSettings):
     loss: Literal["mse", "l1"] = Field("mse", description="Squared or absolute error.")
     epochs: int = Field(8, gt=0, description="Passes over the training ratings.")
     batch_size: int = Field(1000, gt=0, description="Ratings of a minibatch.")
-    learning_rate: float = Field(0.02, gt=0, description="The one-cycle schedule's highest.")
-    weight_decay: float = Field(1.0, ge=0, description="AdamW's decoupled weight decay.")
+    learning_rate: FiniteFloat = Field(0.02, gt=0, description="The one-cycle schedule's highest.")
+    weight_decay: FiniteFloat = Field(1.0, ge=0, description="AdamW's decoupled weight decay.")
 
 
 class GibbsSettings(ModelSettings):
@@ -74,13 +74,13 @@ class RankingSettings(BaseModel):
     """
 
     n_factors: int = Field(32, gt=0, description="Factors that tell what people choose to watch.")
-    confidence: float = Field(
+    confidence: FiniteFloat = Field(
         1.0, gt=0, description="How much more a movie counts that was rated than one that was not."
     )
-    regularization: float = Field(
+    regularization: FiniteFloat = Field(
         2.0, gt=0, description="Pull of factors to what features say, times √(ratings + 1)."
     )
-    feature_regularization: float = Field(
+    feature_regularization: FiniteFloat = Field(
         1000.0, gt=0, description="Pull to zero of what features say."
     )
     feature_rank: int = Field(

@@ -48,6 +48,7 @@ class Seen(NamedTuple):
         )
 
 
+@torch.no_grad()
 def top_items(users: Tensor, items: Tensor, seen: Seen, k: int) -> Lists:
     """Return the k items of the greatest products `users` (n, d) · `items` (n_items, d).
 
@@ -59,8 +60,10 @@ def top_items(users: Tensor, items: Tensor, seen: Seen, k: int) -> Lists:
     # Chunk c has the items c · CHUNK and on; what fills up the last is never listed.
     table = pad(items, (0, 0, 0, chunks * CHUNK - n_items)).T
     size = max(1, SCORES_AT_ONCE // table.shape[1])
+    # One for all blocks: new ones would fragment the memory until it is many times as much.
+    scores = users.new_empty(min(size, len(users)), table.shape[1])
     blocks = [
-        _top(block @ table, n_items, seen, first * size, k)
+        _top(torch.mm(block, table, out=scores[: len(block)]), n_items, seen, first * size, k)
         for first, block in enumerate(users.split(size))
     ]
     return Lists(*(torch.cat(column) for column in zip(*blocks, strict=True)))
@@ -80,4 +83,7 @@ def _top(scores: Tensor, n_items: int, seen: Seen, first: int, k: int) -> Lists:
     candidates = chunks.index_select(0, (chosen + all_before).flatten())
     best, place = candidates.view(n, CHUNK * chosen.shape[1]).topk(min(k, n_items))
     index = chosen.gather(1, place // CHUNK) * CHUNK + place % CHUNK
-    return Lists(index.masked_fill(best == -torch.inf, 0), best)
+    missing = 0, k - best.shape[1]
+    return Lists(
+        pad(index.masked_fill(best == -torch.inf, 0), missing), pad(best, missing, value=-torch.inf)
+    )

@@ -1,4 +1,4 @@
-"""What may be wrong with the files of a model and its posterior, and what the refusal must say.
+"""What may be wrong with the files of models and a posterior, and what the refusal must say.
 
 `attempt` needs no pytest, so that a benchmark can go through FAULTS as the tests do.
 """
@@ -17,7 +17,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cf_pipeline.recommender.factor_model import FactorModel, ModelFileError
+from cf_pipeline.recommender.implicit_als import ImplicitFactors
 from cf_pipeline.recommender.posterior import Posterior, PosteriorFileError
+from cf_pipeline.recommender.ranking_model import RankingModel
+from cf_pipeline.recommender.settings import RankingSettings
 from cf_pipeline.recommender.vocabulary import Vocabulary
 from cf_pipeline_tests.recommender.escaped import EscapedError, told
 from cf_pipeline_tests.recommender.simulation import some_posterior
@@ -29,11 +32,15 @@ Damage = Callable[[Path], object]
 
 
 class ModelFault(NamedTuple):
-    """`damage` spoils a folder in which `some_model` and `some_posterior` were saved."""
+    """`damage` spoils a folder in which `some_ranking_model` and `some_posterior` were saved.
+
+    The refusal says `text`, and to materialize the `asset` again.
+    """
 
     name: str
     damage: Damage
     text: str
+    asset: str = "factor_model"
 
 
 def some_model(bias: bool = True) -> FactorModel:
@@ -42,21 +49,30 @@ def some_model(bias: bool = True) -> FactorModel:
     return FactorModel(N_USERS, N_ITEMS, N_FACTORS, (0.5, 5.25), bias)
 
 
+def some_ranking_model(bias: bool = True) -> RankingModel:
+    """Return a ranking model above `some_model`, which is saved with it."""
+    generator = torch.Generator().manual_seed(2)
+    users, items = (torch.randn(n, 4, generator=generator) for n in (N_USERS, N_ITEMS))
+    settings = RankingSettings(n_factors=4, confidence=7.5, regularization=0.3)
+    return RankingModel(some_model(bias), ImplicitFactors(users, items), 0.14, 0.9, settings)
+
+
 def attempt(fault: ModelFault, folder: Path) -> str:
     """Return the error with which such files are refused, in an empty `folder`.
 
     Raises:
         EscapedError: they were not refused, or not with the right message.
     """
-    some_model().save(folder, USERS, MOVIES)
+    some_ranking_model().save(folder, USERS, MOVIES)
     some_posterior().save(folder)
     fault.damage(folder)
     try:
         FactorModel.load(folder)
         Posterior.load(folder)
+        RankingModel.load(folder)
     except (ModelFileError, PosteriorFileError) as error:
         told(str(error), str(folder))
-        told(str(error), "Materialize factor_model again")
+        told(str(error), f"Materialize {fault.asset} again")
         return told(str(error), fault.text)
     raise EscapedError("they were loaded")
 
@@ -91,6 +107,11 @@ def with_samples(**tensors: Tensor | None) -> Damage:
     return with_tensors("posterior", tensors)
 
 
+def with_factors(**tensors: Tensor | None) -> Damage:
+    """Return the damage that puts these tensors among the ranking model's; None takes one out."""
+    return with_tensors("ranking", tensors)
+
+
 def with_tensors(kind: str, tensors: dict[str, Tensor | None]) -> Damage:
     def damage(folder: Path) -> None:
         path = folder / f"{kind}.safetensors"
@@ -101,9 +122,17 @@ def with_tensors(kind: str, tensors: dict[str, Tensor | None]) -> Damage:
 
 
 def with_shape(**changed: object) -> Damage:
+    return with_entries("model.json", changed)
+
+
+def with_ranking(**changed: object) -> Damage:
+    return with_entries("ranking.json", changed)
+
+
+def with_entries(name: str, changed: dict[str, object]) -> Damage:
     def damage(folder: Path) -> None:
-        shape = json.loads((folder / "model.json").read_text())
-        (folder / "model.json").write_text(json.dumps(shape | changed))
+        held = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps(held | changed))
 
     return damage
 
@@ -307,4 +336,70 @@ POSTERIOR = [
         "should ascend",
     ),
 ]
-FAULTS = MODEL + POSTERIOR
+RANKING = [
+    fault._replace(asset="ranking_model")
+    for fault in (
+        ModelFault("no weight", without("ranking.json"), "ranking.json"),
+        ModelFault("no factors", without("ranking.safetensors"), "ranking.safetensors"),
+        ModelFault("a weight cut short", cut("ranking.json"), "Invalid JSON"),
+        ModelFault("factors cut short", cut("ranking.safetensors"), "not fully covered"),
+        ModelFault("a weight without entries", written("ranking.json", "{}"), "3 validation error"),
+        ModelFault("a list as a weight", written("ranking.json", "[]"), "should be an object"),
+        ModelFault("more brackets", written("ranking.json", "[" * 60_000), "recursion limit"),
+        ModelFault("a weight of NaN", with_ranking(weight=math.nan), "finite number"),
+        ModelFault("no spread of ratings", with_ranking(rating_std=0), "greater than 0"),
+        ModelFault("an infinite spread", with_ranking(rating_std=math.inf), "finite number"),
+        ModelFault("no settings", with_ranking(settings=None), "settings"),
+        ModelFault("a negative pull", with_ranking(settings={"regularization": -1}), "than 0"),
+        ModelFault(
+            "10^18 factors of choice", with_ranking(settings={"n_factors": 10**18}), "factors make"
+        ),
+        ModelFault(
+            "factors of another fit", with_ranking(settings={"n_factors": 5}), "(4, 5), but"
+        ),
+        ModelFault(
+            "a weight of 20 GB", longer("ranking.json"), "ranking.json has more than 65,536 bytes"
+        ),
+        ModelFault("factors of 20 GB", longer("ranking.safetensors"), "20,000,000,000 bytes"),
+        ModelFault(
+            "factors of which the header is no JSON",
+            with_header("ranking.safetensors", b"{" * 100),
+            "deserializing header",
+        ),
+        ModelFault(
+            "factors that say they are elsewhere",
+            with_header(
+                "ranking.safetensors",
+                b'{"user_factors":{"dtype":"F32","shape":[5,4],"data_offsets":[0,99999999999]}}',
+            ),
+            "deserializing header",
+        ),
+        ModelFault(
+            "factors under another name",
+            with_factors(item_factors=None, factors=torch.ones(4, 4)),
+            "factors should be finite float32 None",
+        ),
+        ModelFault("factors too many", with_factors(age=torch.ones(1)), "age should be finite"),
+        ModelFault(
+            "factors in another shape",
+            with_factors(item_factors=torch.ones(2, 8)),
+            "(4, 4), but is torch.float32 (2, 8)",
+        ),
+        ModelFault(
+            "factors in half precision",
+            with_factors(user_factors=torch.ones(5, 4).half()),
+            "torch.float16",
+        ),
+        ModelFault(
+            "factors of NaN",
+            with_factors(user_factors=torch.full((5, 4), math.nan)),
+            "user_factors should be finite",
+        ),
+        ModelFault(
+            "infinite factors",
+            with_factors(item_factors=torch.full((4, 4), math.inf)),
+            "item_factors should be finite",
+        ),
+    )
+]
+FAULTS = MODEL + POSTERIOR + RANKING

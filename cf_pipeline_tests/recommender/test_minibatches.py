@@ -50,9 +50,26 @@ def test_carving_parts_the_ratings_in_two(n: int, fraction: float, seed: int) ->
     rest, carved = numbered(n).carve(fraction, seed)
     assert len(carved.ratings) == max(1, round(fraction * n))
     assert sorted([*rest.users.tolist(), *carved.users.tolist()]) == list(range(n))
-    assert rest.users.tolist() == sorted(rest.users.tolist())
+    for part in (rest, carved):
+        assert part.users.tolist() == sorted(part.users.tolist())
     again, _ = numbered(n).carve(fraction, seed)
     assert torch.equal(again.users, rest.users)
+
+
+def test_carving_takes_other_rows_for_another_seed_and_any_row_about_as_often() -> None:
+    taken = [numbered(20).carve(0.25, seed)[1].users.tolist() for seed in range(400)]
+    assert len(set(map(tuple, taken))) > 350
+    assert np.bincount(np.concatenate(taken)) == pytest.approx([100] * 20, abs=40)
+
+
+def test_carving_takes_the_same_rows_whatever_was_drawn_before() -> None:
+    """So that what one fit sets aside is what another must not have seen."""
+    first = numbered(1000).carve(0.1, seed=3)
+    torch.manual_seed(9)
+    torch.rand(5)
+    for part, expected in zip(numbered(1000).carve(0.1, seed=3), first, strict=True):
+        for column, as_first in zip(part, expected, strict=True):
+            assert torch.equal(column, as_first)
 
 
 def test_carving_that_leaves_nothing_is_refused() -> None:
