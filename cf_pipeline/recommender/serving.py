@@ -111,7 +111,7 @@ class Recommender:
             items, ratings = self._encode(who)
             model, row = self.model.with_user(items, ratings), len(self.model.implicit.users)
             rated = Rated.of(torch.zeros_like(items), items, ratings, 1)
-            seen = rated.items
+            seen = self._of_the_titles(items)
         else:
             model, row = self.model, int(self.users.encode(pd.Index([who]))[0])
             rated = self.rated.take(torch.tensor([row]))
@@ -217,11 +217,9 @@ class Recommender:
     @cached_property
     def _by_title(self) -> dict[str, int]:
         """The index of each title, and of each title without its year, in lower case."""
-        found: dict[str, int] = {}
-        for index in self.counts.argsort(stable=True).tolist():  # the most rated last
-            if index:
-                found[YEAR.sub("", self.titles[index].casefold())] = index
-        return found | {title.casefold(): i for i, title in enumerate(self.titles) if i}
+        by_count = self.counts.argsort(stable=True).tolist()  # the most rated last
+        titles = [(self.titles[index].casefold(), index) for index in by_count if index]
+        return {YEAR.sub("", title): index for title, index in titles} | dict(titles)
 
     @property
     def _vocabularies(self) -> tuple[Vocabulary, Vocabulary]:
@@ -234,8 +232,16 @@ class Recommender:
         for title, stars in ratings.items():
             if not low <= stars <= high:
                 raise ValueError(f"{title!r} has {stars} stars, but {low:g} to {high:g} are given.")
-        items = torch.tensor([self.index_of(title) for title in ratings], dtype=torch.long)
-        return items, torch.tensor([float(stars) for stars in ratings.values()])
+        # Two titles may mean the same movie: the last counts.
+        found = {self.index_of(title): float(stars) for title, stars in ratings.items()}
+        return torch.tensor(list(found), dtype=torch.long), torch.tensor(list(found.values()))
+
+    def _of_the_titles(self, items: Tensor) -> Seen:
+        """Return the movies that have the titles of `items`: some movies are there twice."""
+        titles = {self.titles[item] for item in items.tolist()}
+        found = [item for item, title in enumerate(self.titles) if title in titles]
+        columns = torch.tensor(found, dtype=torch.long)
+        return Seen.of(torch.zeros_like(columns), columns, 1)
 
     def save(self, directory: Path) -> None:
         """Write all it takes to recommend, the ranking model and the factor model included."""
