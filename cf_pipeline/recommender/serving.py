@@ -280,7 +280,9 @@ class Recommender:
 
 def _check(history: History, n_items: int) -> None:
     """Raise ValueError unless the history's tensors fit together, and what they point to."""
-    n = len(history.raters)
+    n, most = len(history.raters), len(history.vocabulary) * n_items
+    if n > most:  # each of which is about to be looked at
+        raise ValueError(f"{HISTORY} has {n:,} ratings of at most {most:,} pairs")
     for name, dtype, end in (
         ("raters", torch.int32, len(history.vocabulary)),
         ("items", torch.int32, n_items),
@@ -292,5 +294,6 @@ def _check(history: History, n_items: int) -> None:
             raise ValueError(
                 f"{name} should be {dtype} ({n},), but is {tensor.dtype} {tuple(tensor.shape)}"
             )
-        if n and (tensor.min().item() < 0 or tensor.max().item() >= end):
+        # Written so that NaN is beyond.
+        if n and not (tensor.min().item() >= 0 and tensor.max().item() < end):
             raise ValueError(f"{name} reaches beyond 0 … {end}")

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -281,6 +282,19 @@ def with_history(**changed: Tensor | None) -> Damage:
     return damage
 
 
+def claiming_a_billion_ratings(folder: Path) -> None:
+    """Make the history 13 GB long, and its header right; it takes no room on the disk."""
+    kinds = {"raters": "I32", "items": "I32", "ratings": "F32", "in_training": "BOOL"}
+    header, n, end = {}, 10**9, 0
+    for name, kind in kinds.items():
+        start, end = end, end + n * (1 if kind == "BOOL" else 4)
+        header[name] = {"dtype": kind, "shape": [n], "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    path = folder / "history.safetensors"
+    path.write_bytes(struct.pack("<Q", len(text)) + text)
+    os.truncate(path, 8 + len(text) + end)
+
+
 N = len(SMALL[False].history.ratings)
 BELONGS = "Materialize ranking_model again"
 DAMAGES: dict[str, tuple[Damage, str]] = {
@@ -304,10 +318,12 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "a rating too few": (with_history(ratings=torch.ones(N - 1)), f"({N},), but is"),
     "raters without shape": (with_history(raters=torch.tensor(1).int()), "0-d"),
     "ratings in half precision": (with_history(ratings=torch.ones(N).half()), "torch.float16"),
+    "a rating of NaN": (with_history(ratings=torch.full((N,), torch.nan)), "ratings reaches"),
     "a negative rating": (with_history(ratings=-torch.ones(N)), "ratings reaches beyond"),
     "an infinite rating": (with_history(ratings=torch.full((N,), torch.inf)), "ratings reaches"),
     "a rater too many": (with_history(raters=torch.full((N,), 22).int()), "raters reaches"),
     "a negative item": (with_history(items=torch.full((N,), -1).int()), "items reaches"),
+    "a billion ratings": (claiming_a_billion_ratings, "1,000,000,000 ratings"),
     "fewer raters": (
         lambda folder: Vocabulary.of(range(20)).save(folder / "rater_vocabulary.parquet"),
         "raters reaches",
