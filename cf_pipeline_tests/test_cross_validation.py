@@ -91,10 +91,8 @@ def test_a_killed_run_goes_on_from_the_scores_it_had(competed, tmp_path):
 def test_lists_by_the_ranking_model_are_above_those_by_popularity(competed, tmp_path):
     """Of random folds, which part other ratings than the official ones."""
     project = competed.copy(tmp_path / "project")
-    config = {
-        **{"gibbs": False, "gradient_descent": False, "ranking_model": True},
-        **{"folds": "random", "n_folds": 2},
-    }
+    config: dict[str, object] = {"gibbs": False, "gradient_descent": False, "ranking_model": True}
+    config |= {"folds": "random", "n_folds": 2}
     assert project.cache("cross_validation", {"cross_validation": config}) == {
         "cross_validation": "miss"
     }
