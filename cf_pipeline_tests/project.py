@@ -79,7 +79,7 @@ class Project:
         compete: they are fast."""
         full: dict[str, Mapping[str, Any]] = {
             "movielens_archive": {"sources": [str(self.archive)]},
-            "cross_validation": {"gibbs": False, "gradient_descent": False},
+            "cross_validation": {"gibbs": False, "gradient_descent": False, "ranking_model": False},
             **(config or {}),
         }
         return {"ops": {asset: {"config": dict(value)} for asset, value in full.items()}}

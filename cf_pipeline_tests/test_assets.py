@@ -15,7 +15,7 @@ from cf_pipeline.recommender.movielens_files import u_data
 from cf_pipeline.recommender.sources import URL_VARIABLE
 from cf_pipeline_tests.project import Project
 from cf_pipeline_tests.recommender.mirror import serve
-from cf_pipeline_tests.test_caching import edited
+from cf_pipeline_tests.test_caching import AFTER_MODEL, edited
 
 PROMISED = {
     "movielens_archive": {"source", "bytes", "sha256", "licence", "citation"},
@@ -31,15 +31,32 @@ PROMISED = {
     "vocabularies": {"users", "movies"},
     "factor_model": {
         *("method", "device", "n_factors", "train_seconds", "learning_curve", "sampler_trace"),
+        *("factor_map", "liked_at_equal_popularity"),
     },
+    "ranking_model": {
+        *("device", "n_factors", "train_seconds", "weight_of_predicted_rating", "ndcg_by_weight"),
+        *("validation_ndcg_at_10", "validation_ndcg_at_10_liked", "list_of_user_1"),
+    },
+    "recommendations": {
+        *("dagster/row_count", "dagster/column_schema", "preview", "users", "coverage"),
+        *("users_without_training_ratings", "movies_listed", "catalogue_coverage"),
+    },
+    "similar_movies": {"dagster/row_count", "dagster/column_schema", "preview", "movies"},
     "evaluation_metrics": {
         *("rmse", "mae", "baselines", "predicted_against_actual", "error_histogram"),
         *("residual_by_user_activity", "learning_curve", "rmse_by_training_ratings"),
         *("coverage_of_80_percent", "coverage_of_90_percent", "coverage_of_95_percent"),
         *("negative_log_likelihood", "calibration", "calibration_error", "rmse_by_uncertainty"),
         *("posterior_rmse", "cold_pairs", "cold_pairs_by_side_features"),
+        *("ndcg_at_10", "ndcg_at_10_liked", "recall_at_10", "precision_at_10", "map_at_100"),
+        *("mrr_at_100", "catalogue_coverage", "novelty", "popularity_bias", "ranked_users"),
+        *("ranking", "ranking_beside_baselines"),
     },
-    "cross_validation": {"leaderboard", "rmse_of_folds", "leaderboard_plot", "best_rmse"},
+    "model_card": {"bytes", "pictures", "dagster/uri"},
+    "cross_validation": {
+        *("leaderboard", "rmse_of_folds", "leaderboard_plot", "best_rmse"),
+        *("ranking_leaderboard", "best_ndcg_at_10"),
+    },
 }
 
 
@@ -69,13 +86,17 @@ def test_the_default_run_is_fold_u1_as_published_and_beats_the_issue_s_bar(finis
 def test_gradient_descent_is_a_matter_of_config(project):
     """Its default recipe, the one with the feature prior, and no posterior to judge."""
     config = {"factor_model": {"method": "gradient_descent"}}
-    assert project.cache("factor_model*", config) == {
-        "factor_model": "miss",
-        "evaluation_metrics": "miss",
-    }
+    assert project.cache("factor_model*", config) == dict.fromkeys(AFTER_MODEL, "miss")
     metrics = project.metadata("evaluation_metrics")
     assert metrics["rmse"] <= 0.892
     assert "posterior_rmse" not in metrics
+    path = project.artifacts / "recommendations" / "latest" / "recommendations.parquet"
+    lists = pd.read_parquet(path)
+    assert lists["predicted_rating"].between(1, 5).all()
+    assert lists[["rating_low", "rating_high"]].isna().all(axis=None)
+    card = (project.artifacts / "model_card" / "latest" / "model_card.html").read_text()
+    assert f"<dd>{metrics['rmse']:.4f}</dd>" in card
+    assert "Whether intervals hold" not in card
 
 
 def test_the_metrics_are_those_of_the_model_that_is_kept(finished):

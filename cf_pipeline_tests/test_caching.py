@@ -16,9 +16,17 @@ ASSETS = {
     "train_test_split",
     "vocabularies",
     "factor_model",
+    "ranking_model",
+    "recommendations",
+    "similar_movies",
     "evaluation_metrics",
+    "model_card",
     "cross_validation",
 }
+AFTER_RANKING = {
+    *("ranking_model", "recommendations", "similar_movies", "evaluation_metrics", "model_card")
+}
+AFTER_MODEL = {"factor_model", *AFTER_RANKING}
 FAST = {"method": "gradient_descent", "epochs": 1}
 
 
@@ -77,10 +85,9 @@ def test_deleted_truncated_and_altered_artifacts_are_rebuilt_and_the_rest_hit(pr
 
 def test_config_changes_what_depends_on_it_and_changed_back_hits(project):
     versions = project.data_versions()
-    after_model = {"factor_model", "evaluation_metrics"}
-    after_split = after_model | {"train_test_split", "vocabularies"}
+    after_split = AFTER_MODEL | {"train_test_split", "vocabularies"}
     model = {"factor_model": {"n_factors": 7, **FAST}}
-    assert project.cache(config=model) == outcome(after_model)
+    assert project.cache(config=model) == outcome(AFTER_MODEL)
     assert project.cache(config={"train_test_split": {"fold": "u2"}}) == outcome(after_split)
     assert project.cache() == outcome(set())
     assert project.data_versions() == versions
@@ -96,8 +103,9 @@ def test_a_setting_that_decides_nothing_costs_nothing(project):
 def test_an_upstream_that_comes_out_the_same_costs_nothing_downstream(project):
     """The same split by another way: the ratings' code is edited, its result is not."""
     edited(project, "recommender/splits.py", "HELD_OUT =", "_UNUSED = 1\nHELD_OUT =")
-    misses = {"train_test_split", "vocabularies", "factor_model"}
-    assert project.cache() == outcome(misses | {"evaluation_metrics", "cross_validation"})
+    readers = {"train_test_split", "vocabularies", "factor_model", "ranking_model"}
+    readers |= {"evaluation_metrics", "model_card", "cross_validation"}
+    assert project.cache() == outcome(readers)
     versions = project.data_versions()
     assert project.cache(config={"train_test_split": {"strategy": "fold"}}) == outcome(set())
     assert project.data_versions() == versions
@@ -110,7 +118,8 @@ def test_an_edited_comment_invalidates_nothing_and_edited_code_what_it_makes(pro
     assert project.cache() == outcome({"evaluation_metrics", "cross_validation"})
     edited(project, "recommender/gibbs.py", "class Side", "_UNUSED = 1\n\n\nclass Side")
     # The model comes out the same, so what reads it hits.
-    assert project.cache() == outcome({"factor_model", "cross_validation"})
+    fits = {"factor_model", "ranking_model", "model_card", "cross_validation"}
+    assert project.cache() == outcome(fits)
 
 
 def test_history_lost_and_artifacts_kept_hits(project):
@@ -130,7 +139,8 @@ def test_artifacts_lost_and_history_kept_rebuilds(project):
 def test_a_single_asset_uses_the_latest_upstream_results(project):
     assert project.cache("evaluation_metrics") == {"evaluation_metrics": "hit"}
     config = {"factor_model": {"n_factors": 3, **FAST}}
-    assert project.cache("factor_model", config) == {"factor_model": "miss"}
+    models = {"factor_model": "miss", "ranking_model": "miss"}
+    assert project.cache("factor_model,ranking_model", config) == models
     assert project.cache("evaluation_metrics") == {"evaluation_metrics": "miss"}
     assert project.metadata("factor_model")["n_factors"] == 3
 
@@ -139,14 +149,19 @@ def test_a_model_of_one_split_is_not_judged_on_another(project):
     """Rows it was trained on would be among the test rows."""
     split = {"train_test_split": {"fold": "u2"}}
     assert project.cache("train_test_split", split) == {"train_test_split": "miss"}
-    for asset in ("evaluation_metrics", "factor_model"):
+    for asset in ("evaluation_metrics", "ranking_model", "factor_model"):
         run = project.materialize(asset, {"factor_model": FAST})
         assert run.returncode == 1
         assert "was made from another train_test_split than the latest" in run.output
         assert f"--select '*{asset}'" in run.output
-    after = {"vocabularies": "miss", "factor_model": "miss", "evaluation_metrics": "miss"}
     config = {"factor_model": FAST}
-    assert project.cache("vocabularies,factor_model,evaluation_metrics", config) == after
+    models = dict.fromkeys(["vocabularies", "factor_model"], "miss")
+    assert project.cache("vocabularies,factor_model", config) == models
+    run = project.materialize("evaluation_metrics")
+    assert run.returncode == 1
+    assert "the latest ranking_model was made from another train_test_split" in run.output
+    after = dict.fromkeys(["ranking_model", "evaluation_metrics"], "miss")
+    assert project.cache("ranking_model,evaluation_metrics") == after
 
 
 def test_code_edited_while_a_run_goes_on_is_not_kept_under_the_old_version(project):
@@ -154,7 +169,9 @@ def test_code_edited_while_a_run_goes_on_is_not_kept_under_the_old_version(proje
     edited(project, "recommender/metrics.py", "RIDGE = 3.0", "RIDGE = 3.5")
     module = project.package / "cf_pipeline" / "recommender" / "metrics.py"
     source = module.read_text()
-    process = project.start("factor_model,evaluation_metrics", {"factor_model": {"sweeps": 149}})
+    config = {"factor_model": {"sweeps": 149}}
+    selected = "factor_model,ranking_model,evaluation_metrics"
+    process = project.start(selected, config)
     while not list(project.artifacts.glob("factor_model/*.partial")):
         time.sleep(0.02)
         assert process.poll() is None, "it ended before its source could be edited"
@@ -163,8 +180,8 @@ def test_code_edited_while_a_run_goes_on_is_not_kept_under_the_old_version(proje
     assert process.returncode == 1
     assert "cf_pipeline.recommender.metrics changed while it was made" in output
     module.write_text(source)
-    config = {"factor_model": {"sweeps": 149}}
-    assert set(project.cache("factor_model,evaluation_metrics", config).values()) == {"miss"}
+    made = project.cache(selected, config)
+    assert made["factor_model"] == made["evaluation_metrics"] == "miss"
 
 
 def test_a_file_that_does_not_belong_to_a_result_is_not_read(project):

@@ -12,7 +12,7 @@ import pytest
 from cf_pipeline_tests.project import Project
 from cf_pipeline_tests.test_caching import edited
 
-METHODS = {"cross_validation": {"gibbs": False, "gradient_descent": True}}
+METHODS = {"cross_validation": {"gibbs": False, "gradient_descent": True, "ranking_model": False}}
 BASELINES = {"global_mean", "user_mean", "movie_mean", "regularised_bias"}
 
 
@@ -40,10 +40,12 @@ def competed(tmp_path_factory: pytest.TempPathFactory, finished: Project) -> Pro
 
 def test_the_leaderboard_is_the_mean_of_the_folds_best_first(competed):
     result = written(competed)
-    assert set(result["scores"]) == {"gradient_descent", *BASELINES}
+    assert set(result["scores"]) == {"gradient_descent", "popularity", *BASELINES}
     board = pd.DataFrame(result["leaderboard"]).set_index("method")
     assert board["rmse"].is_monotonic_increasing
-    for method, scores in result["scores"].items():
+    assert set(board.index) == {"gradient_descent", *BASELINES}
+    for method in board.index:
+        scores = result["scores"][method]
         of_folds = pd.DataFrame(scores).T
         assert list(of_folds.index) == ["u1", "u2", "u3", "u4", "u5"]
         for figure in ("rmse", "mae"):
@@ -86,12 +88,27 @@ def test_a_killed_run_goes_on_from_the_scores_it_had(competed, tmp_path):
     assert "gradient_descent_plain" in written(project)["scores"]
 
 
-def test_random_folds_part_other_ratings(competed, tmp_path):
+def test_lists_by_the_ranking_model_are_above_those_by_popularity(competed, tmp_path):
+    """Of random folds, which part other ratings than the official ones."""
     project = competed.copy(tmp_path / "project")
-    config = {"gibbs": False, "gradient_descent": False, "folds": "random", "n_folds": 3}
+    config: dict[str, object] = {"gibbs": False, "gradient_descent": False, "ranking_model": True}
+    config |= {"folds": "random", "n_folds": 2}
     assert project.cache("cross_validation", {"cross_validation": config}) == {
         "cross_validation": "miss"
     }
-    scores = written(project)["scores"]["regularised_bias"]
-    assert list(scores) == ["random1", "random2", "random3"]
+    result = written(project)
+    scores = result["scores"]["regularised_bias"]
+    assert list(scores) == ["random1", "random2"]
     assert all(0.92 < score["rmse"] < 0.97 for score in scores.values())
+    board = pd.DataFrame(result["ranking_leaderboard"]).set_index("method")
+    assert list(board.index) == ["ranking_model", "popularity"]
+    for figure in ("ndcg_at_10", "ndcg_at_10_liked", "recall_at_10"):
+        assert board[figure]["ranking_model"] > 1.2 * board[figure]["popularity"]
+        of_folds = pd.DataFrame(result["scores"]["ranking_model"]).T[figure]
+        assert board[figure]["ranking_model"] == pytest.approx(of_folds.mean())
+    metadata = project.metadata("cross_validation")
+    assert metadata["best_ranking_method"] == "ranking_model"
+    assert metadata["best_ndcg_at_10"] == pytest.approx(board["ndcg_at_10"].max())
+    shown = [record.data for record in metadata["ranking_leaderboard"].records]
+    assert [row["method"] for row in shown] == list(board.index)
+    assert shown[0]["seconds"] > shown[1]["seconds"]

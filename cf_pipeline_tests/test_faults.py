@@ -24,7 +24,7 @@ from cf_pipeline.caching import Artifacts
 from cf_pipeline_tests import faults
 from cf_pipeline_tests.faults import QUICK, Undisturbed
 from cf_pipeline_tests.project import Project
-from cf_pipeline_tests.test_caching import ASSETS, outcome
+from cf_pipeline_tests.test_caching import AFTER_MODEL, ASSETS, outcome
 from cf_pipeline_tests.webserver import webserver
 
 KILLS = 12
@@ -231,7 +231,7 @@ def test_eight_runs_at_once_all_end_right_and_do_each_work_once(
     with project.instance() as instance:
         caches = [project.cache_of(run.run_id) for run in instance.get_runs(limit=8)]
     misses = {asset: sum(cache[asset] == "miss" for cache in caches) for asset in ASSETS}
-    by_model = {"factor_model": 2, "evaluation_metrics": 2}
+    by_model = dict.fromkeys(AFTER_MODEL, 2)
     assert misses == dict.fromkeys(ASSETS, 0 if begun else 1) | by_model
     assert not faults.lost(project)
 

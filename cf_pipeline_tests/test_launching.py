@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from cf_pipeline_tests.project import REPOSITORY, Config, Project
-from cf_pipeline_tests.test_caching import ASSETS, FAST, outcome
+from cf_pipeline_tests.test_caching import AFTER_MODEL, ASSETS, FAST, outcome
 from cf_pipeline_tests.webserver import webserver
 
 OVERRIDE = {
     "factor_model": {"method": "gradient_descent", "n_factors": 5, "epochs": 1},
     "train_test_split": {"strategy": "random", "seed": 11, "test_fraction": 0.25},
 }
-CHANGED = {"train_test_split", "vocabularies", "factor_model", "evaluation_metrics"}
+CHANGED = {"train_test_split", "vocabularies", *AFTER_MODEL}
 WRONG: list[tuple[Config, str]] = [
     ({"factor_model": {"n_facters": 5}}, 'unexpected config entry "n_facters"'),
     ({"factor_model": {"n_factors": "many"}}, "Invalid scalar"),

@@ -17,7 +17,7 @@ from cf_pipeline.artifacts import Artifact, ArtifactStore, Recipe
 from cf_pipeline.locks import exclusive, if_free, is_held
 from cf_pipeline.store_layout import LAYOUT, ArtifactError, ensure_layout, leftovers, sweep
 from cf_pipeline_tests.project import Project
-from cf_pipeline_tests.test_caching import FAST, outcome
+from cf_pipeline_tests.test_caching import AFTER_MODEL, FAST, outcome
 
 
 @pytest.fixture
@@ -137,17 +137,17 @@ def test_the_job_removes_what_nobody_needs_and_a_dry_run_only_says_so(project):
     (project.artifacts / "ratings" / f"{'d' * 32}.01234567.partial").mkdir()
     dry = upkeep_job(project, keep=2, dry_run=True)
     assert project.files() == before
-    # Of four models and their metrics two each are kept; the history points to one of them.
-    assert (dry["unneeded"], dry["removed"], dry["leftovers"], dry["swept"]) == (4, 0, 1, 0)
+    # Of four models of each kind and their metrics two are kept; the history points to one.
+    assert (dry["unneeded"], dry["removed"], dry["leftovers"], dry["swept"]) == (6, 0, 1, 0)
     assert {row.data["asset"] for row in dry["results"].records} == {
-        *("factor_model", "evaluation_metrics")
+        *("factor_model", "ranking_model", "evaluation_metrics")
     }
     wet = upkeep_job(project, keep=2)
-    assert (wet["unneeded"], wet["removed"], wet["leftovers"], wet["swept"]) == (4, 4, 1, 1)
+    assert (wet["unneeded"], wet["removed"], wet["leftovers"], wet["swept"]) == (6, 6, 1, 1)
     last = {"factor_model": FAST | {"n_factors": 5}}
-    assert project.cache(config=last) == outcome(set())
-    misses = {"factor_model", "evaluation_metrics"}
-    assert project.cache(config={"factor_model": FAST | {"n_factors": 3}}) == outcome(misses)
+    assert project.cache("*evaluation_metrics", last)["ranking_model"] == "hit"
+    again = {"factor_model": FAST | {"n_factors": 3}}
+    assert project.cache(config=again) == outcome(AFTER_MODEL)
     assert upkeep_job(project, keep=10)["unneeded"] == 0
 
 

@@ -27,7 +27,6 @@ def recommendations(
     artifacts: dg.ResourceParam[Artifacts],
     ranking_model: Artifact,
     factor_model: Artifact,
-    movies: Artifact,
     users: Artifact,
 ) -> dg.MaterializeResult[Artifact]:
     """The best 20 unseen movies for every user, with the reasons.
@@ -55,12 +54,8 @@ def recommendations(
         if "posterior.safetensors" in factor_model.files:
             posterior = Posterior.load(factor_model.verified())
         path = directory / "recommendations.parquet"
-        tables = recommendation_tables(
-            recommender,
-            posterior,
-            pd.read_parquet(users.path("users.parquet")),
-            pd.read_parquet(movies.path("movies.parquet")),
-        )
+        user_table = pd.read_parquet(users.path("users.parquet"))
+        tables = recommendation_tables(recommender, posterior, user_table)
         write_tables(path, tables, context.log.info)
         of_movie = recommender.movies.encode(
             pq.read_table(path, columns=["movie"])["movie"].to_pandas()
@@ -77,7 +72,7 @@ def recommendations(
             "coverage": picture(coverage, "coverage"),
         }
 
-    return artifacts.materialize(context, build, [ranking_model, factor_model, movies, users])
+    return artifacts.materialize(context, build, [ranking_model, factor_model, users])
 
 
 @dg.asset(

@@ -35,14 +35,22 @@ def predict(
     `movies` the side tables. Someone who is in a side table only is drawn by its features; someone
     in neither is `#na#`.
     """
-    user_rows, new_users = _rows(
-        pairs["user"], known_users, users, user_side_features, posterior.user_weights, USER_SEED
-    )
+    with_users, user_rows = with_newcomers(posterior, pairs["user"], known_users, users)
     movie_rows, new_movies = _rows(
         pairs["movie"], known_movies, movies, movie_side_features, posterior.item_weights, ITEM_SEED
     )
-    extended = posterior.with_users(new_users).with_items(new_movies)
-    return extended.predict(user_rows, movie_rows)
+    return with_users.with_items(new_movies).predict(user_rows, movie_rows)
+
+
+def with_newcomers(
+    posterior: Posterior, ids: pd.Series, known: Vocabulary, users: pd.DataFrame
+) -> tuple[Posterior, Tensor]:
+    """Return the posterior with a row for everybody who is new, and the row of each of `ids`.
+
+    Newcomers are drawn together: with others, somebody is drawn otherwise.
+    """
+    rows, weights = _rows(ids, known, users, user_side_features, posterior.user_weights, USER_SEED)
+    return posterior.with_users(weights), rows
 
 
 def _rows(

@@ -17,10 +17,12 @@ from cf_pipeline.recommender.model_card_page import PAGE
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+LEAST_ROUNDED = 1e-3  # what is nearer to zero would be shown as another number, or as zero
+
 
 @dataclass(frozen=True)
 class Table:
-    """Rows to show under a `caption`; floats are shown to four places, None as a dash."""
+    """Rows to show under a `caption`; floats are shown to four places or more, None as a dash."""
 
     caption: str
     rows: Sequence[Mapping[str, object]]
@@ -75,7 +77,9 @@ def shown(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         rounded = f"{value:.4f}"
-        return f"{value:g}" if float(rounded) == value else rounded
+        if float(rounded) == value:
+            return rounded.rstrip("0").rstrip(".")
+        return rounded if abs(value) >= LEAST_ROUNDED else f"{value:.2g}"
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, list | tuple):

@@ -54,7 +54,7 @@ body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 66rem; background:
 h1 { margin: 0 0 .25rem; font-size: 2rem; line-height: 1.2 }
 h2 { margin: 3rem 0 .75rem; padding-top: 1rem; border-top: 1px solid var(--line); font-size: 1.35rem }
 h3 { margin: 1.75rem 0 .5rem; font-size: 1.05rem }
-p, li { max-width: 46rem }
+p, li { max-width: 46rem; overflow-wrap: anywhere }
 code { font: .92em ui-monospace, "DejaVu Sans Mono", monospace }
 .formula { padding: .75rem 1rem; border-left: 3px solid var(--blue); background: #f6f8fa; white-space: pre-wrap }
 dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(12.5rem, 1fr)); gap: .75rem 1.5rem; margin: 1rem 0 }

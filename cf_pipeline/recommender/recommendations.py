@@ -61,7 +61,6 @@ def recommendation_tables(
     recommender: Recommender,
     posterior: Posterior | None,
     users: pd.DataFrame,
-    movies: pd.DataFrame,
 ) -> Iterator[pa.Table]:
     """Yield the best LENGTH unseen movies for every user, sorted by user and rank.
 
@@ -71,10 +70,15 @@ def recommendation_tables(
     `posterior`'s; without one they are the factor model's, and the intervals are null.
     """
     ids, vectors = _everybody(recommender, users)
+    drawn = None
+    if posterior is not None:  # all at once, so that nobody's numbers depend on ROWS_AT_ONCE
+        drawn = cold_start.with_newcomers(
+            posterior, pd.Series(ids, name="user"), recommender.users, users
+        )
     for start in range(0, len(ids), ROWS_AT_ONCE):
         some = slice(start, start + ROWS_AT_ONCE)
         lists = _lists(recommender, ids[some], vectors[some])
-        predicted = _predicted(recommender, posterior, lists, users, movies)
+        predicted = _predicted(recommender, drawn, ids, lists)
         yield pa.table({**lists, **predicted}).select(list(RECOMMENDATION_COLUMNS))
 
 
@@ -162,18 +166,19 @@ def _lists(recommender: Recommender, ids: pd.Index, vectors: Tensor) -> dict[str
 
 def _predicted(
     recommender: Recommender,
-    posterior: Posterior | None,
+    drawn: tuple[Posterior, Tensor] | None,
+    ids: pd.Index,
     lists: Mapping[str, pa.Array],
-    users: pd.DataFrame,
-    movies: pd.DataFrame,
 ) -> dict[str, pa.Array]:
-    pairs = pd.DataFrame({name: lists[name].to_pandas() for name in ("user", "movie")})
-    if posterior is None:
-        mean = recommender.model.rating.predict(pairs["user"], pairs["movie"])
+    """Return what is predicted of pairs; `drawn` has a posterior, and in it the rows of `ids`."""
+    users, movies = (lists[name].to_pandas() for name in ("user", "movie"))
+    if drawn is None:
+        mean = recommender.model.rating.predict(users, movies)
         low = high = np.full(len(mean), np.nan, np.float32)
     else:
-        known = recommender.users, recommender.movies
-        predicted = cold_start.predict(posterior, pairs, *known, users, movies)
+        posterior, rows = drawn
+        items = torch.tensor(recommender.movies.encode(movies))
+        predicted = posterior.predict(rows[ids.get_indexer(users)], items)
         ends = predicted.interval(COVERAGE)
         mean, low, high = (column.numpy() for column in (predicted.mean, *ends))
     columns = {"predicted_rating": mean, "rating_low": low, "rating_high": high}

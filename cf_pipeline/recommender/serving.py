@@ -111,7 +111,7 @@ class Recommender:
             items, ratings = self._encode(who)
             model, row = self.model.with_user(items, ratings), len(self.model.implicit.users)
             rated = Rated.of(torch.zeros_like(items), items, ratings, 1)
-            seen = rated.items
+            seen = self._of_the_titles(items)
         else:
             model, row = self.model, int(self.users.encode(pd.Index([who]))[0])
             rated = self.rated.take(torch.tensor([row]))
@@ -217,11 +217,9 @@ class Recommender:
     @cached_property
     def _by_title(self) -> dict[str, int]:
         """The index of each title, and of each title without its year, in lower case."""
-        found: dict[str, int] = {}
-        for index in self.counts.argsort(stable=True).tolist():  # the most rated last
-            if index:
-                found[YEAR.sub("", self.titles[index].casefold())] = index
-        return found | {title.casefold(): i for i, title in enumerate(self.titles) if i}
+        by_count = self.counts.argsort(stable=True).tolist()  # the most rated last
+        titles = [(self.titles[index].casefold(), index) for index in by_count if index]
+        return {YEAR.sub("", title): index for title, index in titles} | dict(titles)
 
     @property
     def _vocabularies(self) -> tuple[Vocabulary, Vocabulary]:
@@ -234,8 +232,16 @@ class Recommender:
         for title, stars in ratings.items():
             if not low <= stars <= high:
                 raise ValueError(f"{title!r} has {stars} stars, but {low:g} to {high:g} are given.")
-        items = torch.tensor([self.index_of(title) for title in ratings], dtype=torch.long)
-        return items, torch.tensor([float(stars) for stars in ratings.values()])
+        # Two titles may mean the same movie: the last counts.
+        found = {self.index_of(title): float(stars) for title, stars in ratings.items()}
+        return torch.tensor(list(found), dtype=torch.long), torch.tensor(list(found.values()))
+
+    def _of_the_titles(self, items: Tensor) -> Seen:
+        """Return the movies that have the titles of `items`: some movies are there twice."""
+        titles = {self.titles[item] for item in items.tolist()}
+        found = [item for item, title in enumerate(self.titles) if title in titles]
+        columns = torch.tensor(found, dtype=torch.long)
+        return Seen.of(torch.zeros_like(columns), columns, 1)
 
     def save(self, directory: Path) -> None:
         """Write all it takes to recommend, the ranking model and the factor model included."""
@@ -274,7 +280,9 @@ class Recommender:
 
 def _check(history: History, n_items: int) -> None:
     """Raise ValueError unless the history's tensors fit together, and what they point to."""
-    n = len(history.raters)
+    n, most = len(history.raters), len(history.vocabulary) * n_items
+    if n > most:  # each of which is about to be looked at
+        raise ValueError(f"{HISTORY} has {n:,} ratings of at most {most:,} pairs")
     for name, dtype, end in (
         ("raters", torch.int32, len(history.vocabulary)),
         ("items", torch.int32, n_items),
@@ -286,5 +294,6 @@ def _check(history: History, n_items: int) -> None:
             raise ValueError(
                 f"{name} should be {dtype} ({n},), but is {tensor.dtype} {tuple(tensor.shape)}"
             )
-        if n and (tensor.min().item() < 0 or tensor.max().item() >= end):
+        # Written so that NaN is beyond.
+        if n and not (tensor.min().item() >= 0 and tensor.max().item() < end):
             raise ValueError(f"{name} reaches beyond 0 … {end}")

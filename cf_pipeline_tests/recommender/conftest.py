@@ -7,9 +7,11 @@ import pytest
 
 from cf_pipeline.recommender import gibbs
 from cf_pipeline.recommender.movielens import read_movies, read_ratings, read_users
+from cf_pipeline.recommender.serving import Recommender
 from cf_pipeline.recommender.settings import GibbsSettings
 from cf_pipeline.recommender.splits import official_fold
 from cf_pipeline_tests.recommender.layouts import Tables, with_release_dates, write_wheel, write_zip
+from cf_pipeline_tests.recommender.recommenders import Fitted, fit_recommender
 from cf_pipeline_tests.recommender.simulation import Fold, Simulated, simulate
 
 
@@ -49,6 +51,17 @@ def u1(ratings: pd.DataFrame, tables: Tables) -> Fold:
 def sampled(u1: Fold) -> gibbs.Sampled:
     """The posterior of the default fit to u1's training part."""
     return gibbs.fit(u1.train, u1.side, GibbsSettings())
+
+
+@pytest.fixture(scope="session")
+def fitted(ratings: pd.DataFrame, tables: Tables) -> Fitted:
+    """A recommender of the real ratings, from a quick fit to u1's training part."""
+    return fit_recommender(ratings, official_fold(ratings, "u1"), tables)
+
+
+@pytest.fixture(scope="session")
+def recommender(fitted: Fitted) -> Recommender:
+    return fitted.recommender
 
 
 @pytest.fixture(scope="session", params=["gaussian", "ordinal"])

@@ -1,0 +1,356 @@
+"""Lists for people: by their id, by a few ratings, by what a movie is like; and the files."""
+
+import json
+import os
+import re
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from cf_pipeline.recommender.factor_model import ModelFileError
+from cf_pipeline.recommender.serving import OTHERWISE, Recommender
+from cf_pipeline.recommender.vocabulary import Vocabulary
+from cf_pipeline_tests.recommender.memory import MEASURED, peak_memory
+from cf_pipeline_tests.recommender.recommenders import ONLY_TESTED, Fitted, some_recommender
+
+STRANGER = 10**6
+USERS = (1, 13, 405, 655, 943)  # of few ratings and of many
+MOST_MEMORY = 768 << 20  # bytes, most of them torch's
+SPACE = [
+    *("Star Trek: First Contact", "Star Trek III: The Search for Spock"),
+    *("Star Trek: The Wrath of Khan", "Star Trek VI: The Undiscovered Country"),
+]
+FOR_CHILDREN = ["Lion King, The", "Beauty and the Beast", "Aladdin", "Pinocchio", "Cinderella"]
+SMALL = {strings: some_recommender(strings) for strings in (False, True)}
+
+
+def rated_by(user: int, *parts: pd.DataFrame) -> set[int]:
+    return {movie for part in parts for movie in part["movie"][part["user"] == user]}
+
+
+def seen_by(recommender: Recommender, user: pd.Index) -> set[int | str]:
+    """Return what the `user`, an index of one id, has rated in either part."""
+    history = recommender.history
+    rows = history.raters == int(history.vocabulary.encode(user)[0])
+    return set(recommender.movies.decode(history.items[rows].numpy()).tolist())
+
+
+@pytest.mark.parametrize("user", USERS)
+def test_a_user_is_listed_the_best_unseen_movies(fitted: Fitted, user: int) -> None:
+    listed = fitted.recommender.recommend(user)
+    assert len(listed) == 20
+    assert listed["rank"].tolist() == list(range(1, 21))
+    assert listed["score"].is_monotonic_decreasing
+    assert listed["movie"].is_unique
+    assert not rated_by(user, fitted.train, fitted.test) & set(listed["movie"])
+    titles = fitted.movies.set_index("movie")["title"]
+    assert listed["title"].tolist() == titles[listed["movie"]].tolist()
+
+
+def test_the_scores_are_the_model_s_and_no_unseen_movie_has_a_greater_one(fitted: Fitted) -> None:
+    model, (users, movies) = fitted.recommender.model, fitted.recommender._vocabularies
+    listed = fitted.recommender.recommend(405).set_index("movie")["score"]
+    scores = model.items @ model.users[int(users.encode([405])[0])]
+    of_movie = pd.Series(scores[1:].numpy(), movies.ids)
+    assert listed.to_numpy() == pytest.approx(of_movie[listed.index].to_numpy(), abs=1e-5)
+    unseen = of_movie.drop(list(rated_by(405, fitted.train, fitted.test)), errors="ignore")
+    assert unseen.drop(listed.index).max() <= listed.min() + 1e-5
+
+
+@pytest.mark.parametrize("user", USERS)
+def test_predicted_ratings_are_the_factor_model_s_on_the_scale(fitted: Fitted, user: int) -> None:
+    listed = fitted.recommender.recommend(user, 2000)  # the worst are off the scale
+    expected = fitted.recommender.model.rating.predict([user] * len(listed), listed["movie"])
+    assert listed["predicted_rating"].to_numpy() == pytest.approx(expected.clip(1, 5), abs=1e-5)
+
+
+def test_a_list_ends_with_the_last_unseen_movie(fitted: Fitted) -> None:
+    listed = fitted.recommender.recommend(1, 5000)
+    seen = rated_by(1, fitted.train, fitted.test)
+    assert set(listed["movie"]) == set(fitted.train["movie"]) - seen
+
+
+@given(st.integers(-2, 100), st.integers(0, 40), st.booleans())
+def test_no_id_of_either_kind_is_listed_what_it_rated(user: int, n: int, strings: bool) -> None:
+    recommender = SMALL[strings]
+    listed = recommender.recommend(str(user) if strings else user, n)
+    seen = seen_by(recommender, pd.Index([str(user) if strings else user]))
+    assert not seen & set(listed["movie"])
+    assert len(listed) == min(n, 30 - len(seen))
+    assert {type(movie) for movie in listed["movie"]} <= {str if strings else int}
+
+
+def test_a_stranger_is_listed_what_everybody_watches(fitted: Fitted) -> None:
+    listed = fitted.recommender.recommend(STRANGER)
+    most_rated = fitted.train["movie"].value_counts().index[:60]
+    assert set(listed["movie"]) <= set(most_rated)
+    assert set(listed["reason"]) == {OTHERWISE}
+
+
+def test_who_is_in_the_test_part_only_is_a_stranger_who_has_seen_something() -> None:
+    recommender = SMALL[False]
+    strangers = recommender.recommend(STRANGER, 30)["movie"].tolist()
+    seen = seen_by(recommender, pd.Index([ONLY_TESTED]))
+    assert len(seen) == 3
+    listed = recommender.recommend(ONLY_TESTED, 30)["movie"].tolist()
+    assert listed == [movie for movie in strangers if movie not in seen]
+
+
+def test_somebody_new_with_a_user_s_ratings_is_listed_about_what_the_user_is(
+    fitted: Fitted,
+) -> None:
+    recommender = fitted.recommender
+    titles = fitted.movies.set_index("movie")["title"]
+    lists = {user: set(recommender.recommend(user)["movie"]) for user in USERS}
+    for user in USERS:
+        rows = fitted.train[fitted.train["user"] == user]
+        given_ratings = dict(zip(titles[rows["movie"]], rows["rating"], strict=True))
+        listed = recommender.recommend(given_ratings, 2000)
+        listed = listed[~listed["movie"].isin(rated_by(user, fitted.test))][:20]
+        assert not set(given_ratings) & set(listed["title"])
+        in_common = {other: len(set(listed["movie"]) & lists[other]) for other in USERS}
+        assert in_common[user] >= 12
+        assert all(n <= 6 for other, n in in_common.items() if other != user)
+
+
+def test_what_was_rated_by_its_title_is_not_listed_under_the_same_title(
+    recommender: Recommender,
+) -> None:
+    """MovieLens 100k has Fly Away Home twice."""
+    listed = recommender.recommend({"Fly Away Home": 5}, 2000)
+    assert "Fly Away Home (1996)" in recommender.titles
+    assert "Fly Away Home (1996)" not in set(listed["title"])
+
+
+def test_a_list_is_of_the_kind_of_movies_that_were_rated(fitted: Fitted) -> None:
+    genres = fitted.movies.set_index("movie")["genres"]
+
+    def share(rated: list[str], genre: str) -> float:
+        listed = fitted.recommender.recommend(dict.fromkeys(rated, 5))
+        return float(np.mean([genre in genres[movie] for movie in listed["movie"]]))
+
+    assert share(FOR_CHILDREN, "Children's") > share(SPACE, "Children's") + 0.2
+    assert share(SPACE, "Sci-Fi") > share(FOR_CHILDREN, "Sci-Fi") + 0.2
+
+
+def test_stars_count_not_only_what_was_rated(recommender: Recommender) -> None:
+    liked, hated = (recommender.recommend(dict.fromkeys(SPACE, stars)) for stars in (5, 1))
+    assert liked["movie"].tolist() != hated["movie"].tolist()
+    both = liked.merge(hated, on="movie")
+    assert (both["predicted_rating_x"] > both["predicted_rating_y"] + 0.2).all()
+
+
+def test_nobody_s_ratings_make_a_list_too(recommender: Recommender) -> None:
+    listed = recommender.recommend({})
+    assert len(listed) == 20
+    assert set(listed["reason"]) == {OTHERWISE}
+
+
+def test_a_movie_that_is_named_twice_is_rated_once(recommender: Recommender) -> None:
+    twice = recommender.recommend({"star wars": 1, "Star Wars (1977)": 5})
+    pd.testing.assert_frame_equal(twice, recommender.recommend({"Star Wars": 5}))
+
+
+def test_an_unknown_title_is_refused_with_those_like_it(recommender: Recommender) -> None:
+    with pytest.raises(ValueError, match=re.escape("'Star Wras': is it 'Star Wars (1977)'")):
+        recommender.recommend({"Toy Story": 5, "Star Wras": 5})
+    with pytest.raises(ValueError, match="is called 'zzzzzzzzzz': see titles"):
+        recommender.similar("zzzzzzzzzz")
+
+
+@pytest.mark.parametrize("stars", [0, 0.99, 5.01, -1, np.nan, np.inf])
+def test_stars_off_the_scale_are_refused(recommender: Recommender, stars: float) -> None:
+    with pytest.raises(ValueError, match=f"'Toy Story' has {stars} stars, but 1 to 5"):
+        recommender.recommend({"Toy Story": stars})
+
+
+@pytest.mark.parametrize("title", ["Star Wars (1977)", "STAR WARS (1977)", "star wars"])
+def test_a_title_is_found_in_any_case_and_without_its_year(
+    recommender: Recommender, title: str
+) -> None:
+    assert recommender.movies.decode([recommender.index_of(title)]).tolist() == [50]
+
+
+def test_of_several_movies_of_one_title_it_is_the_most_rated(recommender: Recommender) -> None:
+    """MovieLens 100k has some movies twice; the second is not always the more rated."""
+    titles = pd.DataFrame({"title": recommender.titles, "count": recommender.counts})[1:]
+    twice = titles[titles["title"].duplicated(keep=False)]
+    assert len(twice) > 20
+    for title, movies in twice.groupby("title"):
+        for name in (str(title), str(title)[: -len(" (1997)")]):
+            assert recommender.counts[recommender.index_of(name)] == movies["count"].max(), name
+
+
+def test_the_unknown_movie_has_no_title(recommender: Recommender) -> None:
+    with pytest.raises(ValueError, match="No movie"):
+        recommender.index_of(recommender.titles[0])
+
+
+def test_similar_movies_come_nearest_first_and_never_the_movie_itself(
+    recommender: Recommender,
+) -> None:
+    similar = recommender.similar("Star Wars", 30)
+    assert similar["rank"].tolist() == list(range(1, 31))
+    assert similar["cosine"].is_monotonic_decreasing
+    assert similar["cosine"].max() <= 1 + 1e-6
+    assert "Star Wars (1977)" not in set(similar["title"])
+    assert "Empire Strikes Back, The (1980)" in set(similar["title"][:5])
+
+
+def test_similar_movies_have_their_number_of_training_ratings(fitted: Fitted) -> None:
+    similar = fitted.recommender.similar("Toy Story")
+    counts = fitted.train["movie"].value_counts()
+    assert similar["ratings"].tolist() == counts[similar["movie"]].tolist()
+
+
+# --- files
+
+
+@pytest.mark.parametrize("strings", [False, True], ids=["numbers", "strings"])
+def test_a_saved_recommender_makes_the_same_lists(tmp_path: Path, strings: bool) -> None:
+    recommender = SMALL[strings]
+    recommender.save(tmp_path)
+    loaded = Recommender.load(tmp_path)
+    for user in [*recommender.history.vocabulary.ids, "nobody" if strings else STRANGER]:
+        pd.testing.assert_frame_equal(loaded.recommend(user), recommender.recommend(user))
+    title = recommender.titles[7]
+    pd.testing.assert_frame_equal(
+        loaded.recommend({title: 4.5}), recommender.recommend({title: 4.5})
+    )
+    pd.testing.assert_frame_equal(loaded.similar(title), recommender.similar(title))
+
+
+def test_equal_recommenders_have_equal_files(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        some_recommender().save(tmp_path / name)
+    files = [{p.name: p.read_bytes() for p in (tmp_path / n).iterdir()} for n in ("one", "other")]
+    assert files[0] == files[1]
+    assert len(files[0]) == 9
+
+
+def test_one_without_ids_is_neither_saved_nor_asked(tmp_path: Path) -> None:
+    recommender = some_recommender()
+    recommender.model.rating.vocabularies = None
+    with pytest.raises(ValueError, match="knows indices, not ids"):
+        recommender.save(tmp_path)
+    with pytest.raises(ValueError, match="knows indices, not ids"):
+        recommender.recommend(1)
+
+
+Damage = Callable[[Path], object]
+NAMES = ("titles.json", "history.safetensors", "rater_vocabulary.parquet", "ranking.safetensors")
+
+
+def without(name: str) -> Damage:
+    return lambda folder: (folder / name).unlink()
+
+
+def cut(name: str) -> Damage:
+    return lambda folder: os.truncate(folder / name, (folder / name).stat().st_size - 20)
+
+
+def of_another_model(name: str) -> Damage:
+    def damage(folder: Path) -> None:
+        other = folder / "other"
+        other.mkdir()
+        some_recommender(n_movies=31).save(other)
+        (other / name).rename(folder / name)
+
+    return damage
+
+
+def with_titles(content: object) -> Damage:
+    return lambda folder: (folder / "titles.json").write_text(json.dumps(content))
+
+
+def with_history(**changed: Tensor | None) -> Damage:
+    def damage(folder: Path) -> None:
+        path = folder / "history.safetensors"
+        held = load_file(path) | changed
+        save_file({name: tensor for name, tensor in held.items() if tensor is not None}, path)
+
+    return damage
+
+
+def claiming_a_billion_ratings(folder: Path) -> None:
+    """Make the history 13 GB long, and its header right; it takes no room on the disk."""
+    kinds = {"raters": "I32", "items": "I32", "ratings": "F32", "in_training": "BOOL"}
+    header, n, end = {}, 10**9, 0
+    for name, kind in kinds.items():
+        start, end = end, end + n * (1 if kind == "BOOL" else 4)
+        header[name] = {"dtype": kind, "shape": [n], "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    path = folder / "history.safetensors"
+    path.write_bytes(struct.pack("<Q", len(text)) + text)
+    os.truncate(path, 8 + len(text) + end)
+
+
+N = len(SMALL[False].history.ratings)
+BELONGS = "Materialize ranking_model again"
+DAMAGES: dict[str, tuple[Damage, str]] = {
+    **{f"no {name}": (without(name), name) for name in NAMES},
+    "titles cut short": (cut("titles.json"), "Invalid JSON"),
+    "a history cut short": (cut("history.safetensors"), "not fully covered"),
+    "raters cut short": (cut("rater_vocabulary.parquet"), "is not a vocabulary"),
+    "factors cut short": (cut("ranking.safetensors"), "not fully covered"),
+    "titles of another model": (of_another_model("titles.json"), "32 titles of 31 movies"),
+    "a history of another model": (of_another_model("history.safetensors"), "items reaches"),
+    "factors of another model": (
+        of_another_model("ranking.safetensors"),
+        "but is torch.float32 (32, 4)",
+    ),
+    "no list of titles": (with_titles({"1": "Toy Story"}), "valid array"),
+    "titles that are numbers": (with_titles([1] * 31), "valid string"),
+    "titles of a megabyte": (with_titles(["x" * 10**6] * 31), "more than 31,000 bytes"),
+    "a tensor too few": (with_history(raters=None), "raters"),
+    "a tensor too many": (with_history(ages=torch.ones(N)), "ages"),
+    "a tensor of the vocabulary's name": (with_history(vocabulary=torch.ones(N)), "vocabulary"),
+    "a rating too few": (with_history(ratings=torch.ones(N - 1)), f"({N},), but is"),
+    "raters without shape": (with_history(raters=torch.tensor(1).int()), "0-d"),
+    "ratings in half precision": (with_history(ratings=torch.ones(N).half()), "torch.float16"),
+    "a rating of NaN": (with_history(ratings=torch.full((N,), torch.nan)), "ratings reaches"),
+    "a negative rating": (with_history(ratings=-torch.ones(N)), "ratings reaches beyond"),
+    "an infinite rating": (with_history(ratings=torch.full((N,), torch.inf)), "ratings reaches"),
+    "a rater too many": (with_history(raters=torch.full((N,), 22).int()), "raters reaches"),
+    "a negative item": (with_history(items=torch.full((N,), -1).int()), "items reaches"),
+    "a billion ratings": (claiming_a_billion_ratings, "1,000,000,000 ratings"),
+    "fewer raters": (
+        lambda folder: Vocabulary.of(range(20)).save(folder / "rater_vocabulary.parquet"),
+        "raters reaches",
+    ),
+}
+
+
+def attempt(damage: Damage, text: str, folder: Path) -> None:
+    SMALL[False].save(folder)
+    damage(folder)
+    with pytest.raises(ModelFileError, match=re.escape(text)) as caught:
+        Recommender.load(folder)
+    assert str(folder) in str(caught.value)
+    assert BELONGS in str(caught.value)
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damaged_files_are_refused(name: str, tmp_path: Path) -> None:
+    attempt(*DAMAGES[name], tmp_path)
+
+
+def _attempt_all(folder: Path) -> None:
+    for number, (damage, text) in enumerate(DAMAGES.values()):
+        (folder / str(number)).mkdir()
+        attempt(damage, text, folder / str(number))
+
+
+@MEASURED
+def test_no_damaged_file_takes_much_memory(tmp_path: Path) -> None:
+    assert peak_memory(_attempt_all, tmp_path) < MOST_MEMORY
