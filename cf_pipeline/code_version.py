@@ -13,7 +13,12 @@ ROOT = Path(__file__).parent
 # These decide where a result lives and when it is used again, never what is in it.
 FRAME = frozenset({"cf_pipeline.artifacts", "cf_pipeline.caching", "cf_pipeline.code_version"})
 # A new release of one of these may compute something else from the same source.
-LIBRARIES = frozenset({"numpy", "optuna", "pandas", "pyarrow", "torch"})
+# By the names they are imported and installed by.
+LIBRARIES = {
+    "PIL": "pillow",
+    **{name: name for name in ("jinja2", "matplotlib", "numpy", "optuna", "pandas", "pyarrow")},
+    "torch": "torch",
+}
 
 
 def code_version(module: str) -> str:
@@ -40,7 +45,7 @@ def code_version(module: str) -> str:
             elif imported not in FRAME and _source(imported) is not None:
                 waiting.append(imported)
     parts = [f"{name} {_parse(name)[0]}" for name in sorted(modules)]
-    parts += [f"{name} {version(name)}" for name in sorted(libraries)]
+    parts += [f"{name} {version(LIBRARIES[name])}" for name in sorted(libraries)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

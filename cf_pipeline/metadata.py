@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    import pandas as pd
     import pyarrow as pa
 
 PREVIEW_ROWS = 5
@@ -63,6 +64,14 @@ def table_of(rows: Sequence[Mapping[str, object]]) -> dg.TableMetadataValue:
         [dg.TableColumn(key, type=_type_name(row.get(key) for row in rows)) for key in rows[0]]
     )
     return dg.MetadataValue.table(records, schema=schema)
+
+
+def rows_of(frame: pd.DataFrame) -> list[dict[str, object]]:
+    """Return a frame's rows, for `table_of`."""
+    return [
+        dict(zip(map(str, frame.columns), row, strict=True))
+        for row in frame.astype(object).to_numpy().tolist()
+    ]
 
 
 def picture(png: bytes, alt: str) -> dg.MarkdownMetadataValue:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -21,12 +22,18 @@ def load_recommender(instance: dg.DagsterInstance | None = None) -> Recommender:
 
     Raises:
         ArtifactError: nothing was materialized, or the result was removed or altered since.
+        FileNotFoundError: there is no instance in DAGSTER_HOME or the working directory.
     """
     from cf_pipeline.recommender.serving import Recommender
 
     if instance is None:
-        home = os.environ.get("DAGSTER_HOME")
-        with dg.DagsterInstance.from_config(home or ".") as found:
+        home = Path(os.environ.get("DAGSTER_HOME") or ".")
+        if not (home / "dagster.yaml").is_file():  # Dagster would begin a history there
+            raise FileNotFoundError(
+                f"There is no dagster.yaml in {home.resolve()}: start in the directory where the "
+                "pipeline ran, or set DAGSTER_HOME."
+            )
+        with dg.DagsterInstance.from_config(str(home)) as found:
             return load_recommender(found)
     latest = Artifacts().latest(instance, dg.AssetKey("ranking_model"))
     return Recommender.load(latest.verified())

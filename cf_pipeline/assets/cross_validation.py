@@ -169,9 +169,15 @@ def report(directory: Path, scores: "Mapping[str, Mapping[str, Score]]") -> Meta
         "best_method": rating[0]["method"],
         "best_rmse": rating[0]["rmse"],
         "leaderboard_plot": picture(plots.leaderboard(rating), "leaderboard"),
-        "ranking_leaderboard": table_of(ranking),
-        "best_ranking_method": ranking[0]["method"],
-        "best_ndcg_at_10": ranking[0][NDCG],
+        **(
+            {
+                "ranking_leaderboard": table_of(ranking),
+                "best_ranking_method": ranking[0]["method"],
+                "best_ndcg_at_10": ranking[0][NDCG],
+            }
+            if ranking
+            else {}
+        ),
     }
 
 
@@ -215,5 +221,5 @@ def contenders(
         )
         dumped = {"ranking": ranking.model_dump(), "rating": rating.model_dump()}
         found.append(Contender("ranking_model", score, source, dumped))
-    found.append(Contender("popularity", score_popularity, source, {}))
+        found.append(Contender("popularity", score_popularity, source, {}))
     return found

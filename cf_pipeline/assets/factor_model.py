@@ -12,6 +12,7 @@ from cf_pipeline.caching import Artifacts, Metadata
 from cf_pipeline.code_version import code_version
 from cf_pipeline.metadata import picture, table_of
 from cf_pipeline.recommender.settings import (
+    VALIDATION_FRACTION,
     FactorModelSettings,
     GibbsSettings,
     GradientDescentSettings,
@@ -36,7 +37,7 @@ class FactorModelConfig(FactorModelSettings, dg.Config):
         "'cuda:1'. A model fitted under 'auto' is reused on any device: name one to insist.",
     )
     validation_fraction: float = Field(
-        0.1,
+        VALIDATION_FRACTION,
         gt=0,
         lt=1,
         description="Share of the training part that a second fit sets aside to draw the learning "

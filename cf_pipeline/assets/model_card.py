@@ -29,6 +29,7 @@ CAPTIONS = {
 def model_card(
     context: dg.AssetExecutionContext,
     artifacts: dg.ResourceParam[Artifacts],
+    movielens_archive: Artifact,
     train_test_split: Artifact,
     vocabularies: Artifact,
     movies: Artifact,
@@ -43,6 +44,7 @@ def model_card(
     Open `model_card.html` in a browser, or send it to somebody: it needs nothing beside it.
     """
     inputs = [
+        movielens_archive,
         train_test_split,
         vocabularies,
         movies,
@@ -59,6 +61,7 @@ def model_card(
         from cf_pipeline.recommender import card_contents, sources
         from cf_pipeline.recommender.model_card import ModelCard, Picture
         from cf_pipeline.recommender.serving import Recommender
+        from cf_pipeline.recommender.splits import read_settings
 
         part = load_training_part(
             train_test_split, vocabularies, movies, users, torch.device("cpu")
@@ -75,6 +78,15 @@ def model_card(
                 "recall@10 of lists": ranked.get("recall_at_10"),
             },
             data={
+                "ratings": "MovieLens 100k, as it was released"
+                if movielens_archive.metadata["matches_release"]
+                else "not those of MovieLens 100k as it was released",
+                **{
+                    f"split: {name}": value
+                    for name, value in read_settings(
+                        train_test_split.path("train_test_split.parquet")
+                    ).items()
+                },
                 "training_ratings": len(part.rows),
                 "test_ratings": evaluation["n_test"],
                 "test_ratings_of_unknown_users_or_movies": evaluation["cold"]["count"],

@@ -10,7 +10,7 @@ from cf_pipeline.artifacts import Artifact
 from cf_pipeline.assets.factor_model import WITHOUT_VALIDATION
 from cf_pipeline.caching import Artifacts, Metadata
 from cf_pipeline.code_version import code_version
-from cf_pipeline.metadata import picture, table_of
+from cf_pipeline.metadata import picture, rows_of, table_of
 from cf_pipeline.recommender.settings import RankingSettings
 from cf_pipeline.training_part import load_training_part
 
@@ -46,7 +46,7 @@ def ranking_model(
     for its learning curve.
 
     The folder holds all it takes to recommend: `Recommender.load(folder).recommend(user)`. Of the
-    test part it knows who rated what, to leave it out of lists, and nothing else.
+    test part it knows who rated what, to leave it out of lists, but not the stars.
     """
 
     def build(directory: Path) -> Metadata:
@@ -91,12 +91,7 @@ def ranking_model(
             "validation_ndcg_at_10": chosen["ndcg_all"],
             "validation_ndcg_at_10_liked": chosen["ndcg_liked"],
             "ndcg_by_weight": picture(by_weight, "ndcg by weight"),
-            f"list_of_user_{someone}": table_of(
-                [
-                    {str(name): value for name, value in row.items()}
-                    for row in shown.to_dict("records")
-                ]
-            ),
+            **({f"list_of_user_{someone}": table_of(rows_of(shown))} if len(shown) else {}),
         }
 
     inputs = [train_test_split, vocabularies, factor_model, movies, users]

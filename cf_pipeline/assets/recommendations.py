@@ -1,7 +1,6 @@
 """Lists for people: the best movies for every user, and the movies most like every movie."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -11,9 +10,6 @@ from cf_pipeline.code_version import code_version
 from cf_pipeline.metadata import describe_parquet, picture
 
 SEQUEL_RANK = "rank_of_the_empire_strikes_back_for_star_wars"
-
-if TYPE_CHECKING:
-    pass
 
 
 @dg.asset(
@@ -36,7 +32,6 @@ def recommendations(
     """
 
     def build(directory: Path) -> Metadata:
-        import numpy as np
         import pandas as pd
         import pyarrow.parquet as pq
 
@@ -44,6 +39,7 @@ def recommendations(
         from cf_pipeline.recommender.posterior import Posterior
         from cf_pipeline.recommender.recommendations import (
             RECOMMENDATION_COLUMNS,
+            lists_of_each_movie,
             recommendation_tables,
             write_tables,
         )
@@ -57,20 +53,19 @@ def recommendations(
         user_table = pd.read_parquet(users.path("users.parquet"))
         tables = recommendation_tables(recommender, posterior, user_table)
         write_tables(path, tables, context.log.info)
-        of_movie = recommender.movies.encode(
-            pq.read_table(path, columns=["movie"])["movie"].to_pandas()
-        )
-        listed = np.bincount(of_movie, minlength=len(recommender.movies))[1:]
-        of_user = pq.read_table(path, columns=["user"])["user"].to_pandas().drop_duplicates()
-        coverage = ranking_plots.coverage(recommender.counts[1:].numpy(), listed)
-        return {
+        listed = lists_of_each_movie(path, recommender)
+        of_user = pq.read_table(path, columns=["user"])["user"].unique().to_pandas()
+        shown: dict[str, object] = {
             **describe_parquet(path, RECOMMENDATION_COLUMNS),
             "users": len(of_user),
             "users_without_training_ratings": int((recommender.users.encode(of_user) == 0).sum()),
             "movies_listed": int((listed > 0).sum()),
-            "catalogue_coverage": float((listed > 0).mean()),
-            "coverage": picture(coverage, "coverage"),
+            "share_of_movies_listed": float((listed > 0).mean()),
         }
+        if listed.any():
+            png = ranking_plots.coverage(recommender.counts[1:].numpy(), listed)
+            shown["coverage"] = picture(png, "coverage")
+        return shown
 
     return artifacts.materialize(context, build, [ranking_model, factor_model, users])
 

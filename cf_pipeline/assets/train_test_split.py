@@ -78,7 +78,8 @@ def train_test_split(
         # The blocking checks guard their own run only; here no run can pass them by.
         check_ratings(frame)
         in_test = choose_test_part(frame, config)
-        pq.write_table(splits.with_part(table, in_test), directory / "train_test_split.parquet")
+        parts = splits.with_settings(splits.with_part(table, in_test), settings)
+        pq.write_table(parts, directory / "train_test_split.parquet")
         train, test = frame[~in_test], frame[in_test]
         return {
             "strategy": config.strategy,
@@ -95,7 +96,8 @@ def train_test_split(
         "strategy",
         *SETTINGS[config.strategy, config.cut if config.strategy == "temporal" else None],
     }  # the others decide nothing
-    return artifacts.materialize(context, build, [ratings], config.model_dump(include=read))
+    settings = config.model_dump(include=read)
+    return artifacts.materialize(context, build, [ratings], settings)
 
 
 def choose_test_part(ratings: "pd.DataFrame", config: TrainTestSplitConfig) -> "np.ndarray":

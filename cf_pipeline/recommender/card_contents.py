@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pyarrow.parquet as pq
-
 from cf_pipeline.recommender import plots, ranking_plots
 from cf_pipeline.recommender.model_card import Picture, Table
+from cf_pipeline.recommender.recommendations import lists_of_each_movie
+from cf_pipeline.recommender.validation import RATING_SCALE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
     from cf_pipeline.recommender.serving import Recommender
 
-EXAMPLES = 3  # users whose lists are shown, and movies that are most rated
+EXAMPLES = 3  # movies
 ROWS = 5
 # The figures of a RankingReport that are shown, and what people call them.
 FIGURES = {
@@ -75,17 +74,18 @@ def ranking_tables(evaluation: Mapping[str, Any]) -> list[Table]:
 
 
 def example_tables(recommender: Recommender) -> list[Table]:
-    """Return lists of a few users, and the movies most like the most rated ones."""
-    users = recommender.users.decode(range(1, min(EXAMPLES + 1, len(recommender.users))))
+    """Return, for some of the most rated movies, what to watch who likes it, and what is like it.
+
+    They are nobody's lists: a card is sent around, and what a user rated is theirs.
+    """
+    most_rated = recommender.counts.argsort(descending=True, stable=True)[:EXAMPLES].tolist()
     tables = []
-    for user in users.tolist():
-        rows = recommender.recommend(user, ROWS)[["title", "predicted_rating", "reason"]]
-        tables.append(_table(f"The best for user {user}", rows.to_dict("records")))
-    most_rated = recommender.counts.argsort(descending=True, stable=True)[:EXAMPLES]
-    for movie in filter(None, most_rated.tolist()):
-        title = recommender.titles[movie]
-        rows = recommender.similar(title, ROWS)[["title", "cosine", "ratings"]]
-        tables.append(_table(f"Most like {title}", rows.to_dict("records")))
+    for title in [recommender.titles[movie] for movie in most_rated if movie]:
+        listed = recommender.recommend({title: RATING_SCALE[1]}, ROWS)
+        shown = listed[["title", "predicted_rating"]].to_dict("records")
+        tables.append(Table(f"For somebody who gave {title} all stars", _rows(shown)))
+        similar = recommender.similar(title, ROWS)[["title", "cosine", "ratings"]]
+        tables.append(Table(f"Most like {title}", _rows(similar.to_dict("records"))))
     return [table for table in tables if table.rows]
 
 
@@ -140,13 +140,12 @@ def ranking_pictures(
             ranking_plots.ndcg_by_weight(weights),
         )
     )
-    movies = pq.read_table(recommendations, columns=["movie"])["movie"].to_pandas()
-    listed = np.bincount(recommender.movies.encode(movies), minlength=len(recommender.movies))
-    if listed[1:].any():
-        png = ranking_plots.coverage(recommender.counts[1:].numpy(), listed[1:])
+    listed = lists_of_each_movie(recommendations, recommender)
+    if listed.any():
+        png = ranking_plots.coverage(recommender.counts[1:].numpy(), listed)
         pictures.append(Picture("Which movies the lists of everybody reach", png))
     return pictures
 
 
-def _table(caption: str, rows: Sequence[Mapping[Any, object]]) -> Table:
-    return Table(caption, [{str(name): value for name, value in row.items()} for row in rows])
+def _rows(records: Sequence[Mapping[Any, object]]) -> list[dict[str, object]]:
+    return [{str(name): value for name, value in record.items()} for record in records]

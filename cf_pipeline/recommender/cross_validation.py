@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
 
 def standing(method: str, scores: Sequence[Score]) -> dict[str, str | float]:
-    """Return the means of a method's figures over folds, of which there are two at least.
+    """Return the means of the figures that a method has on every fold, of two folds at least.
 
     Beside each is its standard deviation (of a sample), as `<figure>_sd`.
     """
     found: dict[str, str | float] = {"method": method}
-    for figure in scores[0]:
+    for figure in [name for name in scores[0] if all(name in score for score in scores)]:
         values = [score[figure] for score in scores]
         found |= {figure: statistics.fmean(values), f"{figure}_sd": statistics.stdev(values)}
     return found

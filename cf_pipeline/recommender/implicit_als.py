@@ -124,12 +124,21 @@ def normal_equations(
     `rated` are the moments of what each row rated, of the value 1; `gram` (d, d) is that of all of
     the other side; `penalty` (n,) and `prior_mean` (n, d) are the rows' priors. The equations are
     (QᵀQ + α Q_uᵀQ_u + λ_u I) p_u = (1 + α) Q_uᵀ1 + λ_u Bᵀx_u (Hu, Koren & Volinsky 2008, 4).
+
+    Raises:
+        FloatingPointError: the penalty is too small beside the rest.
     """
     own = penalty.unsqueeze(1)
     precision = torch.add(gram, rated.gram, alpha=confidence)
     precision.diagonal(dim1=1, dim2=2).add_(own)
     linear = (1 + confidence) * rated.linear + own * prior_mean
-    root: Tensor = torch.linalg.cholesky(precision)
+    try:
+        root: Tensor = torch.linalg.cholesky(precision)
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # not in its __all__
+        raise FloatingPointError(
+            f"The equations of factors cannot be solved in float32 ({error}): raise "
+            "regularization, or lower confidence."
+        ) from error
     return root, linear.unsqueeze(2)
 
 

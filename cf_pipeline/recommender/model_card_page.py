@@ -89,17 +89,17 @@ figcaption { color: var(--quiet); font-size: .875rem }
 <p>To recommend movies to people whose ratings are known, to predict how they will like one and how sure that is, and to find movies that are alike: for research, teaching, and as a base of systems that are evaluated on their own users.</p>
 <h3>Not intended</h3>
 <ul>
-<li>Decisions about people. The models know age, gender and occupation where the data does, as hints for those who rated little; what they find is taste in movies, and stereotype too.</li>
+<li>Decisions about people. With a feature rank above 0 the models learn from age, gender and occupation, where the data has them; what they find is taste in movies, and stereotype too.</li>
 <li>Commercial use of models fitted to MovieLens: see the licence of the data.</li>
 </ul>
 <h2 id="data">Data</h2>
 {{ pairs(card.data) }}
-<p>Only the training part enters a fit. Settings are chosen on rows set aside from it, never on the test part.</p>
+<p>Only the training part enters a fit. The weight of the predicted rating is chosen on rows set aside from it; all else is as the settings below say.</p>
 <h2 id="method">Method</h2>
-<p>A rating is predicted from factors and biases, which tell how a user likes a movie:</p>
-<p class="formula">rating = sigmoid_range(user factors · movie factors + user bias + movie bias)</p>
+<p>A rating is predicted from what tells how a user likes a movie:</p>
+<p class="formula">rating = sigmoid_range(user factors · movie factors{{ " + user bias + movie bias" if card.settings.factor_model.bias }})</p>
 <p>A list is ordered by a score, which adds what people choose to watch at all: factors of implicit alternating least squares, and a weight times what the factor model says before its sigmoid.</p>
-<p class="formula">score = user's implicit factors · movie's implicit factors + weight × (user factors · movie factors + movie bias)</p>
+<p class="formula">score = user's implicit factors · movie's implicit factors + weight × (user factors · movie factors{{ " + movie bias" if card.settings.factor_model.bias }})</p>
 {% for name, settings in card.settings.items() %}
 <h3>Settings of {{ name | words }}</h3>
 {{ pairs(settings) }}
@@ -127,7 +127,7 @@ figcaption { color: var(--quiet); font-size: .875rem }
 <h2 id="limits">Limits</h2>
 <ul>
 <li>A movie without a training rating is in no list.</li>
-<li>Lists favour popular movies: see popularity bias, above 1, and the coverage of the catalogue.</li>
+<li>Lists may favour popular movies: a popularity bias of 1 is none, above it they do. Coverage is the share of the training part's movies that is among the ten best of those who are judged; the picture is of everybody's lists.</li>
 <li>Ratings say who chose to rate what, not what people would think of a movie chosen for them: figures on a test part are not those of an experiment.</li>
 <li>Tastes drift. The models know nothing after their last training rating.</li>
 <li>What is said of somebody with few ratings is mostly what is said of everybody.</li>

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 FACTORS = "ranking.safetensors"
 SHAPE = "ranking.json"
 WEIGHTS = tuple(step / 50 for step in range(13))  # 0 … 0.24
+LEAST_STD = 1e-3  # stars
 USERS_TO_TUNE = 10_000
 REMEDY = "Materialize ranking_model again."
 
@@ -52,7 +53,7 @@ class RankingShape(BaseModel):
     """What `ranking.json` says of the factors beside it."""
 
     weight: FiniteFloat
-    rating_std: FiniteFloat = Field(gt=0)
+    rating_std: FiniteFloat = Field(ge=LEAST_STD)
     settings: RankingSettings
 
 
@@ -221,7 +222,8 @@ def fit(
     log("Fitting without the rows set aside, to weigh the predicted rating.")
     implicit = implicit_als.fit(rest, side, settings)
     predicted = rating_of_rest(validation.users, validation.items)
-    rating_std = (predicted - validation.ratings).square().mean().sqrt().item()
+    rmse = (predicted - validation.ratings).square().mean().sqrt().item()
+    rating_std = max(LEAST_STD, rmse)
     unweighed = RankingModel(rating_of_rest, implicit, 0.0, rating_std, settings)
     weights = _weigh(unweighed, rest, validation)
     best = max(weights, key=lambda weighed: weighed.ndcg_all + weighed.ndcg_liked)
@@ -245,8 +247,10 @@ def judge(users: Tensor, items: Tensor, train: EncodedRatings, test: EncodedRati
     candidates[0] = True  # never listed, but index 0 as it is among all
     place = candidates.cumsum(0) - 1
     seen = Seen.of(train.users, place[train.items], len(users))
-    best = top_items(users, items[candidates], seen, ranking_metrics.DEPTH).items
-    lists = candidates.nonzero().squeeze(1)[best]
+    judged = test.users.unique().long()  # nobody else's list is looked at
+    best = top_items(users[judged], items[candidates], seen.take(judged), ranking_metrics.DEPTH)
+    lists = torch.zeros(len(users), best.items.shape[1], dtype=torch.long, device=counts.device)
+    lists[judged] = candidates.nonzero().squeeze(1)[best.items]
     reports = []
     for at_least in (-math.inf, LIKED):
         relevant = ranking_metrics.relevant(test, at_least)

@@ -53,7 +53,8 @@ PADDING = 2.0  # pixels, around a label or a mark
 SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))  # best first
 
 YEAR = re.compile(r"\s*\(\d{4}\)\s*$")
-ARTICLE_LAST = re.compile(r"(.+), (The|An?|El|Il|La|Les?|Das|Der|Die)")
+OTHER_TITLE = re.compile(r"\s*\([^()]*\)\s*$")  # in brackets, after the year is gone
+ARTICLE_LAST = re.compile(r"^(.+), (The|An?|El|Il|La|Les?|Das|Der|Die)$")
 
 
 def factor_map(factors: Numbers, titles: Strings, counts: Numbers) -> bytes:
@@ -183,7 +184,8 @@ def ranking_beside_baselines(values: Mapping[str, float]) -> bytes:
 
 def short_title(title: str) -> str:
     """Return a title without its year, its article first, and its end cut where it is long."""
-    short = ARTICLE_LAST.sub(r"\2 \1", YEAR.sub("", title))
+    without_year = YEAR.sub("", title)
+    short = ARTICLE_LAST.sub(r"\2 \1", OTHER_TITLE.sub("", without_year) or without_year)
     return short if len(short) <= LONGEST else short[: LONGEST - 1].rstrip() + "…"
 
 

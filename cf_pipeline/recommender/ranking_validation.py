@@ -11,6 +11,7 @@ import torch
 from cf_pipeline.recommender import distillation, ranking_model
 from cf_pipeline.recommender.features import SideFeatures
 from cf_pipeline.recommender.minibatches import EncodedRatings
+from cf_pipeline.recommender.settings import VALIDATION_FRACTION
 from cf_pipeline.recommender.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from cf_pipeline.recommender.settings import GibbsSettings, RankingSettings
     from cf_pipeline.recommender.splits import Mask
 
-VALIDATION_FRACTION, VALIDATION_SEED = 0.1, 0  # as factor_model's defaults
+VALIDATION_SEED = 0
 
 
 def score_ranking_model(
@@ -64,16 +65,18 @@ def _parts(
 ) -> tuple[EncodedRatings, EncodedRatings, tuple[Vocabulary, Vocabulary]]:
     train, test = ratings[~in_test], ratings[in_test]
     known = Vocabulary.of(train["user"]), Vocabulary.of(train["movie"])
-    encoded = (EncodedRatings.of(part, *known, device) for part in (train, test))
-    return next(encoded), next(encoded), known
+    encoded_train, encoded_test = (
+        EncodedRatings.of(part, *known, device) for part in (train, test)
+    )
+    return encoded_train, encoded_test, known
 
 
 def _score(judged: Judged, seconds: float) -> Score:
-    if judged.all is None or judged.liked is None:
-        raise ValueError(
-            "No movie that a user of the test part liked is in the training part, so no list can "
-            "be judged: give more ratings, or fewer folds."
-        )
-    figures = asdict(judged.all)
-    del figures["n_users"]
-    return {"ndcg_at_10_liked": judged.liked.ndcg_at_10, **figures, "seconds": seconds}
+    """Return the figures that could be had: where no list can be judged, the seconds alone."""
+    figures: dict[str, float] = {}
+    if judged.liked:
+        figures["ndcg_at_10_liked"] = judged.liked.ndcg_at_10
+    if judged.all:
+        figures |= asdict(judged.all)
+        del figures["n_users"]
+    return {**figures, "seconds": seconds}

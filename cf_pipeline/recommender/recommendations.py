@@ -1,7 +1,7 @@
 """Tables of recommendations for every user, and of similar movies for every movie.
 
-They are made for a number of users or movies at a time, so that what is in memory does not grow
-with how many there are.
+They are made for a number of users or movies at a time: of all that there are, a row of factors
+each is in memory, and never a score for every pair.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ RECOMMENDATION_COLUMNS: Mapping[str, str] = {
     "title": "Title, with the year of release",
     "score": "What the list is ordered by: a movie's pull on the user, of no unit",
     "predicted_rating": "Stars expected",
-    "rating_low": "Nine of ten such ratings are at least this; empty without a posterior",
-    "rating_high": "Nine of ten such ratings are at most this; empty without a posterior",
-    "reason": "What the user liked, of all that they rated, that weighs most in the score",
+    "rating_low": "Lower end of where nine of ten such ratings lie; empty without a posterior",
+    "rating_high": "Upper end of where nine of ten such ratings lie; empty without a posterior",
+    "reason": "The user's ratings that weigh most in it, of those no lower than usual for them",
 }
 SIMILAR_COLUMNS: Mapping[str, str] = {
     "movie": "The movie that others are compared with",
@@ -66,8 +66,8 @@ def recommendation_tables(
 
     Everybody in the training part, in the side table `users`, or with a rating in either part has a
     list. Who has no training rating gets that of people of the same age, gender and occupation,
-    where these are known, or of the mean user. Predicted ratings with intervals are the
-    `posterior`'s; without one they are the factor model's, and the intervals are null.
+    where these are known, or of the mean user. Ratings are predicted by the factor model, and of
+    newcomers by the `posterior`, whose the intervals are; without one these are null.
     """
     ids, vectors = _everybody(recommender, users)
     drawn = None
@@ -100,6 +100,12 @@ def similar_tables(recommender: Recommender) -> Iterator[pa.Table]:
             "ratings": pa.array(recommender.counts[similar[listed]].numpy()),
         }
         yield pa.table(columns)
+
+
+def lists_of_each_movie(path: Path, recommender: Recommender) -> npt.NDArray[np.integer]:
+    """Return in how many of the lists in the parquet file `path` each movie is, but `#na#`."""
+    movies = pq.read_table(path, columns=["movie"])["movie"].to_pandas()
+    return np.bincount(recommender.movies.encode(movies), minlength=len(recommender.movies))[1:]
 
 
 def sequel_rank(recommender: Recommender) -> int | None:
@@ -172,15 +178,14 @@ def _predicted(
 ) -> dict[str, pa.Array]:
     """Return what is predicted of pairs; `drawn` has a posterior, and in it the rows of `ids`."""
     users, movies = (lists[name].to_pandas() for name in ("user", "movie"))
-    if drawn is None:
-        mean = recommender.model.rating.predict(users, movies)
-        low = high = np.full(len(mean), np.nan, np.float32)
-    else:
+    mean = recommender.model.rating.predict(users, movies)
+    low = high = np.full(len(mean), np.nan, np.float32)
+    if drawn is not None:
         posterior, rows = drawn
         items = torch.tensor(recommender.movies.encode(movies))
         predicted = posterior.predict(rows[ids.get_indexer(users)], items)
-        ends = predicted.interval(COVERAGE)
-        mean, low, high = (column.numpy() for column in (predicted.mean, *ends))
+        low, high = (end.numpy() for end in predicted.interval(COVERAGE))
+        mean = np.where(recommender.users.encode(users) > 0, mean, predicted.mean.numpy())
     columns = {"predicted_rating": mean, "rating_low": low, "rating_high": high}
     return {
         name: pa.array(column.clip(*RATING_SCALE), from_pandas=True)

@@ -32,7 +32,7 @@ from cf_pipeline.recommender.vocabulary import MOST_IDS, Vocabulary
 TITLES = "titles.json"
 HISTORY = "history.safetensors"
 RATERS = "rater_vocabulary.parquet"
-BYTES_OF_A_TITLE = 1000  # on average, at most
+BYTES_OF_A_TITLE = 6000  # at most: as many characters as the reader takes, each escaped
 LENGTH = 20
 OTHERWISE = "Watched by people who are alike, or by everybody"
 YEAR = re.compile(r" \(\d{4}\)$")
@@ -44,7 +44,7 @@ class History:
     """Who rated what, in either part: index tensors `raters`, `items` (n,), and `ratings` (n,).
 
     `vocabulary` has the raters, some of whom the training part may not know; `in_training` (n,)
-    tells which ratings it has.
+    tells which ratings it has. Those of the test part are 0: nothing needs its stars.
     """
 
     vocabulary: Vocabulary
@@ -59,12 +59,13 @@ class History:
         both = pd.concat([train, test])
         vocabulary = Vocabulary.of(both["user"])
         known = both["movie"].isin(movies.ids).to_numpy()
+        in_training = torch.tensor((np.arange(len(both)) < len(train))[known])
         return cls(
             vocabulary,
             torch.tensor(vocabulary.encode(both["user"])[known]),
             torch.tensor(movies.encode(both["movie"])[known]),
-            torch.tensor(both["rating"].to_numpy(np.float32)[known]),
-            torch.tensor((np.arange(len(both)) < len(train))[known]),
+            torch.tensor(both["rating"].to_numpy(np.float32)[known]) * in_training,
+            in_training,
         )
 
 
@@ -105,14 +106,18 @@ class Recommender:
         without training ratings gets what everybody watches. A title may lack its year.
 
         Raises:
-            ValueError: a title is not known, or a rating is not on the scale.
+            TypeError: the id is of another kind than the users', or a title is no string.
+            ValueError: a title is not known, a rating is not on the scale, or n is less than 1.
         """
+        if n < 1:
+            raise ValueError(f"{n} movies cannot be listed: give 1 or more.")
         if isinstance(who, Mapping):
             items, ratings = self._encode(who)
             model, row = self.model.with_user(items, ratings), len(self.model.implicit.users)
             rated = Rated.of(torch.zeros_like(items), items, ratings, 1)
             seen = self._of_the_titles(items)
         else:
+            _check_kind(who, self.history.vocabulary)
             model, row = self.model, int(self.users.encode(pd.Index([who]))[0])
             rated = self.rated.take(torch.tensor([row]))
             rater = self.history.vocabulary.encode(pd.Index([who]))
@@ -181,6 +186,8 @@ class Recommender:
         Raises:
             ValueError: there is no such title.
         """
+        if not isinstance(title, str):
+            raise TypeError(f"{title!r} is no title: give movies by their titles, as strings.")
         found = self._by_title.get(title.casefold())
         if found is None:
             like = difflib.get_close_matches(title.casefold(), self._by_title, LIKE_TITLES)
@@ -278,16 +285,26 @@ class Recommender:
         return cls(model, titles, history)
 
 
+def _check_kind(who: object, raters: Vocabulary) -> None:
+    """Raise TypeError unless `who` could be the id of one of the raters."""
+    kind = int if raters.ids.dtype == np.int64 else str
+    if isinstance(who, bool) or not isinstance(who, (int, np.integer) if kind is int else str):
+        raise TypeError(
+            f"{who!r} is no id of a user: they are of type {kind.__name__}. For somebody new, give "
+            "a dict of titles and stars."
+        )
+
+
 def _check(history: History, n_items: int) -> None:
     """Raise ValueError unless the history's tensors fit together, and what they point to."""
     n, most = len(history.raters), len(history.vocabulary) * n_items
     if n > most:  # each of which is about to be looked at
         raise ValueError(f"{HISTORY} has {n:,} ratings of at most {most:,} pairs")
-    for name, dtype, end in (
-        ("raters", torch.int32, len(history.vocabulary)),
-        ("items", torch.int32, n_items),
-        ("ratings", torch.float32, torch.inf),
-        ("in_training", torch.bool, 2),
+    for name, dtype, greatest in (
+        ("raters", torch.int32, len(history.vocabulary) - 1),
+        ("items", torch.int32, n_items - 1),
+        ("ratings", torch.float32, RATING_SCALE[1]),
+        ("in_training", torch.bool, 1),
     ):
         tensor = getattr(history, name)
         if tensor.shape != (n,) or tensor.dtype != dtype:
@@ -295,5 +312,5 @@ def _check(history: History, n_items: int) -> None:
                 f"{name} should be {dtype} ({n},), but is {tensor.dtype} {tuple(tensor.shape)}"
             )
         # Written so that NaN is beyond.
-        if n and not (tensor.min().item() >= 0 and tensor.max().item() < end):
-            raise ValueError(f"{name} reaches beyond 0 … {end}")
+        if n and not (tensor.min().item() >= 0 and tensor.max().item() <= greatest):
+            raise ValueError(f"{name} reaches beyond 0 … {greatest:g}")

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, FiniteFloat
 
+VALIDATION_FRACTION = 0.1  # of the training part, by default
 YRange = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
@@ -68,9 +69,10 @@ class FactorModelSettings(GradientDescentSettings, GibbsSettings):
 
 
 class RankingSettings(BaseModel):
-    """Settings of `implicit_als.fit`; the defaults were chosen on rows carved from training parts.
+    """Settings of `implicit_als.fit`.
 
-    None of those rows is in ua's or ub's test part.
+    The defaults were chosen on rows that are in neither ua's nor ub's test part; some of them are
+    in those of u1 to u5.
     """
 
     n_factors: int = Field(32, gt=0, description="Factors that tell what people choose to watch.")

@@ -6,6 +6,7 @@ Each takes ratings (columns user, movie, rating, timestamp) in the archive's ord
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     import pandas as pd
@@ -24,6 +26,7 @@ Fold: TypeAlias = Literal["u1", "u2", "u3", "u4", "u5", "ua", "ub"]
 Part: TypeAlias = Literal["train", "test"]
 FOLDS: tuple[Fold, ...] = get_args(Fold)
 PARTS: tuple[Part, ...] = get_args(Part)
+SETTINGS = b"split"
 HELD_OUT = 10  # ratings of each user that ua and ub test on
 
 
@@ -94,6 +97,17 @@ def with_part(ratings: pa.Table, in_test: Mask) -> pa.Table:
     """Return the ratings with a column `part`, 'train' or 'test'."""
     part = pa.array(np.where(in_test, "test", "train"), pa.string())
     return ratings.append_column(pa.field("part", pa.string(), nullable=False), part)
+
+
+def with_settings(parts: pa.Table, settings: Mapping[str, object]) -> pa.Table:
+    """Return the table of a `with_part` with the settings of the split in its schema's metadata."""
+    return parts.replace_schema_metadata({SETTINGS: json.dumps(settings)})
+
+
+def read_settings(path: Path) -> dict[str, object]:
+    """Return the settings of the split from the parquet file of a `with_settings` table."""
+    settings: dict[str, object] = json.loads(pq.read_schema(path).metadata[SETTINGS])
+    return settings
 
 
 def read_part(path: Path, part: Part) -> pd.DataFrame:
