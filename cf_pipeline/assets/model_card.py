@@ -95,6 +95,7 @@ def model_card(
                 "first_training_rating": part.rows["timestamp"].min().date(),
                 "last_training_rating": part.rows["timestamp"].max().date(),
             },
+            bias=recommender.model.rating.bias,
             settings={
                 "factor_model": _json(factor_model, "settings.json"),
                 "ranking_model": recommender.model.settings.model_dump()

@@ -45,12 +45,13 @@ class Picture:
 class ModelCard:
     """What a card says. Names of figures and settings are shown with spaces for underscores.
 
-    `summary` are the few figures that stand at the top; `made_from` maps what the models were made
-    from to its version.
+    `summary` are the few figures that stand at the top; `bias` tells whether the factor model has
+    biases; `made_from` maps what the models were made from to its version.
     """
 
     summary: Mapping[str, object]
     data: Mapping[str, object]
+    bias: bool
     settings: Mapping[str, Mapping[str, object]]
     rating: Sequence[Table]
     ranking: Sequence[Table]

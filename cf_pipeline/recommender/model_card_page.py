@@ -97,9 +97,9 @@ figcaption { color: var(--quiet); font-size: .875rem }
 <p>Only the training part enters a fit. The weight of the predicted rating is chosen on rows set aside from it; all else is as the settings below say.</p>
 <h2 id="method">Method</h2>
 <p>A rating is predicted from what tells how a user likes a movie:</p>
-<p class="formula">rating = sigmoid_range(user factors · movie factors{{ " + user bias + movie bias" if card.settings.factor_model.bias }})</p>
+<p class="formula">rating = sigmoid_range(user factors · movie factors{{ " + user bias + movie bias" if card.bias }})</p>
 <p>A list is ordered by a score, which adds what people choose to watch at all: factors of implicit alternating least squares, and a weight times what the factor model says before its sigmoid.</p>
-<p class="formula">score = user's implicit factors · movie's implicit factors + weight × (user factors · movie factors{{ " + movie bias" if card.settings.factor_model.bias }})</p>
+<p class="formula">score = user's implicit factors · movie's implicit factors + weight × (user factors · movie factors{{ " + movie bias" if card.bias }})</p>
 {% for name, settings in card.settings.items() %}
 <h3>Settings of {{ name | words }}</h3>
 {{ pairs(settings) }}

@@ -57,6 +57,7 @@ def card(text: str = "x") -> ModelCard:
     return ModelCard(
         summary={text: text},
         data={text: [text, 1]},
+        bias=True,
         settings={text: {text: text}},
         rating=tables,
         ranking=tables,
