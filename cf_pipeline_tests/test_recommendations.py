@@ -156,3 +156,35 @@ def test_config_of_the_ranking_model_makes_it_and_what_reads_it_anew(project):
     assert project.metadata("ranking_model")["n_factors"] == 8
     assert project.data_versions()["factor_model"] == model
     assert project.cache() == outcome(set())
+
+
+def few_ratings(folder: Path, stars: int) -> Path:
+    """Write ratings of up to so many stars; user 1 has rated all of the 12 movies."""
+    folder.mkdir()
+    pairs = [(user, movie) for user in range(1, 9) for movie in range(1, 13)]
+    rows = [
+        f"{user}\t{movie}\t{1 + (user * movie) % stars}\t{880_000_000 + 100 * user + movie}\n"
+        for user, movie in pairs
+        if user == 1 or (user + movie) % 3
+    ]
+    (folder / "u.data").write_text("".join(rows))
+    return folder
+
+
+@pytest.mark.parametrize("stars", [5, 3])
+def test_few_people_few_movies_and_nobody_who_liked_any_go_all_the_way(tmp_path, stars):
+    project = Project(tmp_path / "project", few_ratings(tmp_path / "ratings", stars))
+    config = {
+        "train_test_split": {"strategy": "random"},
+        "cross_validation": {"folds": "random", "n_folds": 2},
+    }
+    assert set(project.cache(config=config).values()) == {"miss"}
+    assert "list_of_user_1" not in project.metadata("ranking_model")
+    metrics = project.metadata("evaluation_metrics")
+    assert "ndcg_at_10" in metrics
+    assert ("ndcg_at_10_liked" in metrics) == (stars == 5)
+    board = project.metadata("cross_validation")["ranking_leaderboard"].records
+    assert {row.data["method"] for row in board} == {"ranking_model", "popularity"}
+    lists = pd.read_parquet(latest(project, "recommendations") / "recommendations.parquet")
+    assert 1 not in set(lists["user"])
+    assert "random" in (latest(project, "model_card") / "model_card.html").read_text()

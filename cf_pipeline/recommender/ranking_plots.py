@@ -185,7 +185,8 @@ def ranking_beside_baselines(values: Mapping[str, float]) -> bytes:
 def short_title(title: str) -> str:
     """Return a title without its year, its article first, and its end cut where it is long."""
     without_year = YEAR.sub("", title)
-    short = ARTICLE_LAST.sub(r"\2 \1", OTHER_TITLE.sub("", without_year) or without_year)
+    moved, count = ARTICLE_LAST.subn(r"\2 \1", OTHER_TITLE.sub("", without_year))
+    short = moved if count else without_year
     return short if len(short) <= LONGEST else short[: LONGEST - 1].rstrip() + "…"
 
 

@@ -207,6 +207,8 @@ def test_titles_are_shortened() -> None:
         "Crying Game, The": "The Crying Game",
         "Gone with the Wind": "Gone with the Wind",
         "Ghost (Again) (1990)": "Ghost (Again)",
+        "Blue Angel, The (Blaue Engel, Der) (1930)": "The Blue Angel",
+        "Hate (Haine, La) (1995)": "Hate (Haine, La)",
     }.items():
         assert ranking_plots.short_title(title) == short
 

@@ -119,7 +119,9 @@ def test_a_table_s_list_is_the_one_that_the_user_is_recommended(
         assert listed["score"].to_numpy() == pytest.approx(alone["score"].to_numpy(), abs=1e-5)
 
 
-def test_predicted_ratings_are_the_posterior_s(fitted: Fitted, of_u1: pd.DataFrame) -> None:
+def test_ratings_are_predicted_as_by_the_model_with_the_posterior_s_intervals(
+    fitted: Fitted, of_u1: pd.DataFrame
+) -> None:
     rows = of_u1.iloc[::97]
     known = fitted.recommender.users, fitted.recommender.movies
     users, movies = (
@@ -127,11 +129,20 @@ def test_predicted_ratings_are_the_posterior_s(fitted: Fitted, of_u1: pd.DataFra
         for ids, name in zip(known, ("user", "movie"), strict=True)
     )
     predicted = fitted.posterior.predict(users, movies)
-    columns = predicted.interval(0.9)[0], predicted.mean, predicted.interval(0.9)[1]
-    for name, column in zip(
-        ("rating_low", "predicted_rating", "rating_high"), columns, strict=True
-    ):
+    for name, column in zip(("rating_low", "rating_high"), predicted.interval(0.9), strict=True):
         assert rows[name].to_numpy() == pytest.approx(column.clamp(1, 5).numpy(), abs=1e-5)
+    expected = fitted.recommender.model.rating.predict(rows["user"], rows["movie"]).clip(1, 5)
+    assert rows["predicted_rating"].to_numpy() == pytest.approx(expected, abs=1e-5)
+
+
+def test_newcomers_ratings_are_predicted_by_what_else_is_known(
+    later: Fitted, of_later: pd.DataFrame
+) -> None:
+    new = of_later[~of_later["user"].isin(later.train["user"])]
+    of_nobody = later.recommender.model.rating.predict([10**6] * len(new), new["movie"])
+    assert not np.allclose(new["predicted_rating"], of_nobody.clip(1, 5), atol=0.02)
+    spread = new.groupby("movie")["predicted_rating"].std().max()
+    assert spread > 0.01
 
 
 def test_without_a_posterior_there_are_no_intervals(later: Fitted, of_later: pd.DataFrame) -> None:

@@ -6,6 +6,7 @@ import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -79,7 +80,7 @@ def test_a_list_ends_with_the_last_unseen_movie(fitted: Fitted) -> None:
     assert set(listed["movie"]) == set(fitted.train["movie"]) - seen
 
 
-@given(st.integers(-2, 100), st.integers(0, 40), st.booleans())
+@given(st.integers(-2, 100), st.integers(1, 40), st.booleans())
 def test_no_id_of_either_kind_is_listed_what_it_rated(user: int, n: int, strings: bool) -> None:
     recommender = SMALL[strings]
     listed = recommender.recommend(str(user) if strings else user, n)
@@ -87,6 +88,30 @@ def test_no_id_of_either_kind_is_listed_what_it_rated(user: int, n: int, strings
     assert not seen & set(listed["movie"])
     assert len(listed) == min(n, 30 - len(seen))
     assert {type(movie) for movie in listed["movie"]} <= {str if strings else int}
+
+
+@pytest.mark.parametrize("who", [None, 1.5, True, "1"])
+def test_what_cannot_be_an_id_is_refused(fitted: Fitted, who: Any) -> None:
+    with pytest.raises(TypeError, match=r"is no id of a user: they are of type int"):
+        fitted.recommender.recommend(who)
+    if not isinstance(who, str):
+        with pytest.raises(TypeError, match=r"is no id of a user: they are of type str"):
+            SMALL[True].recommend(who)
+
+
+def test_no_list_is_shorter_than_one(fitted: Fitted) -> None:
+    with pytest.raises(ValueError, match=r"0 movies cannot be listed: give 1 or more"):
+        fitted.recommender.recommend(1, 0)
+
+
+def test_a_title_is_a_string(fitted: Fitted) -> None:
+    with pytest.raises(TypeError, match=r"50 is no title"):
+        fitted.recommender.recommend({50: 5})  # type: ignore[dict-item]
+
+
+def test_the_stars_of_the_test_part_are_not_kept(fitted: Fitted) -> None:
+    history = fitted.recommender.history
+    assert (history.ratings > 0).equal(history.in_training)
 
 
 def test_a_stranger_is_listed_what_everybody_watches(fitted: Fitted) -> None:
@@ -311,7 +336,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     ),
     "no list of titles": (with_titles({"1": "Toy Story"}), "valid array"),
     "titles that are numbers": (with_titles([1] * 31), "valid string"),
-    "titles of a megabyte": (with_titles(["x" * 10**6] * 31), "more than 31,000 bytes"),
+    "titles of a megabyte": (with_titles(["x" * 10**6] * 31), "more than 186,000 bytes"),
     "a tensor too few": (with_history(raters=None), "raters"),
     "a tensor too many": (with_history(ages=torch.ones(N)), "ages"),
     "a tensor of the vocabulary's name": (with_history(vocabulary=torch.ones(N)), "vocabulary"),
