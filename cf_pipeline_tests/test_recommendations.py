@@ -174,7 +174,7 @@ def few_ratings(folder: Path, stars: int) -> Path:
 @pytest.mark.parametrize("stars", [5, 3])
 def test_few_people_few_movies_and_nobody_who_liked_any_go_all_the_way(tmp_path, stars):
     project = Project(tmp_path / "project", few_ratings(tmp_path / "ratings", stars))
-    config = {
+    config: dict[str, dict[str, object]] = {
         "train_test_split": {"strategy": "random"},
         "cross_validation": {"folds": "random", "n_folds": 2},
     }
