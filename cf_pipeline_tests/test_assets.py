@@ -39,7 +39,7 @@ PROMISED = {
     },
     "recommendations": {
         *("dagster/row_count", "dagster/column_schema", "preview", "users", "coverage"),
-        *("users_without_training_ratings", "movies_listed", "catalogue_coverage"),
+        *("users_without_training_ratings", "movies_listed", "share_of_movies_listed"),
     },
     "similar_movies": {"dagster/row_count", "dagster/column_schema", "preview", "movies"},
     "evaluation_metrics": {

@@ -221,5 +221,5 @@ def contenders(
         )
         dumped = {"ranking": ranking.model_dump(), "rating": rating.model_dump()}
         found.append(Contender("ranking_model", score, source, dumped))
-        found.append(Contender("popularity", score_popularity, source, {}))
+    found.append(Contender("popularity", score_popularity, source, {}))
     return found
