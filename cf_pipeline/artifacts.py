@@ -12,7 +12,6 @@ Nothing here knows Dagster: see `cf_pipeline.caching` for how assets use it, and
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -23,7 +22,16 @@ from typing import Any
 from uuid import uuid4
 
 from cf_pipeline.locks import Log, exclusive
-from cf_pipeline.store_layout import ArtifactError, ensure_layout, sync, writing
+from cf_pipeline.records import LocalRecords, Records
+from cf_pipeline.store_layout import (
+    ArtifactError,
+    digest,
+    ensure_layout,
+    sealed,
+    sync,
+    unsealed,
+    writing,
+)
 
 Build = Callable[[Path], Mapping[str, Any]]
 
@@ -45,7 +53,7 @@ class Recipe:
     @cached_property
     def key(self) -> str:
         """128 bits of SHA-256, in hexadecimal: the name of the result's directory."""
-        return _digest(asdict(self))
+        return digest(asdict(self))
 
 
 @dataclass(frozen=True)
@@ -126,17 +134,15 @@ class ArtifactStore:
         directory = self.root / asset / key
         try:
             _touch(directory)
-            manifest = json.loads((directory / MANIFEST).read_bytes())
-            seal = manifest.pop("seal")
+            written = (directory / MANIFEST).read_bytes()
         except FileNotFoundError as error:
             raise ArtifactError(
                 f"{asset} {key} is not in the artifact store {self.root}. "
                 f"Materialize {asset} again."
             ) from error
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except OSError as error:
             raise ArtifactError(f"{directory / MANIFEST} cannot be read: {error!r}") from error
-        if seal != _digest(manifest):
-            raise ArtifactError(f"{directory / MANIFEST} was altered: its seal does not match.")
+        manifest = unsealed(written, directory / MANIFEST)
         return Artifact(
             asset=asset,
             key=key,
@@ -146,6 +152,10 @@ class ArtifactStore:
             inputs=manifest["inputs"],
             metadata=manifest["metadata"],
         )
+
+    def records(self, asset: str, log: Log) -> Records:
+        """Return the log of records that is kept for `asset` beside its results."""
+        return LocalRecords(self.root, asset, log)
 
     def get_or_build(self, recipe: Recipe, build: Build, log: Log) -> tuple[Artifact, bool]:
         """Return the recipe's result and whether it was there already.
@@ -198,12 +208,11 @@ class ArtifactStore:
             manifest = {
                 **asdict(recipe),
                 "files": files,
-                "data_version": _digest(files),
+                "data_version": digest(files),
                 "metadata": dict(metadata),
             }
-            manifest["seal"] = _digest(manifest)
             path = partial / MANIFEST
-            path.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+            path.write_bytes(sealed(manifest))
             sync(path)
             sync(partial)
             if final.exists():  # damaged, or it would have been found
@@ -226,11 +235,6 @@ class ArtifactStore:
                 fresh.replace(link)
         except OSError as error:  # in a store that can only be read
             log(f"{link} was left as it is: {error}")
-
-
-def _digest(value: object) -> str:
-    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:32]
 
 
 def _touch(directory: Path) -> None:

@@ -5,18 +5,21 @@
 1. No `layout.json`. A lock stayed beside every result, and a build's folder was `<key>.partial`.
 2. `<asset>/<key>/` is a result; `<key>.lock` beside it lasts as long as it is held; each build has
    a folder of its own, `<key>.<random>.partial`. `runs/` has a lock for each run in progress.
+   `<asset>/records/<number>.json` are the records of a log: see `cf_pipeline.records`.
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from cf_pipeline.locks import Log, exclusive, if_free, is_held
 
@@ -24,8 +27,11 @@ LAYOUT_FILE = "layout.json"
 LAYOUT = 2
 RESULT = re.compile(r"[0-9a-f]{32}")
 LEFTOVER = re.compile(
-    r"[0-9a-f]{32}(\.[0-9a-f]{8})?\.partial|latest\.partial|([0-9a-f]{32}|latest)\.lock"
+    r"[0-9a-f]{32}(\.[0-9a-f]{8})?\.partial|latest\.partial|append\.[0-9a-f]{8}\.partial"
+    r"|([0-9a-f]{32}|latest|append)\.lock"
 )
+RECORDS = "records"
+RECORD = re.compile(r"[0-9]{6,}\.json")
 # What keeps a process from writing, whatever it writes.
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE}
 
@@ -110,6 +116,34 @@ def sweep(path: Path) -> bool:
     return free
 
 
+def digest(value: object) -> str:
+    """Return 128 bits of the SHA-256 of what is JSON, in hexadecimal."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+
+
+def sealed(content: Mapping[str, Any]) -> bytes:
+    """Return the content as JSON with a seal, by which `unsealed` knows whether it was altered."""
+    plain = json.loads(json.dumps(content))  # as it will be read: with keys of text
+    return json.dumps({**plain, "seal": digest(plain)}, indent=1).encode()
+
+
+def unsealed(written: bytes, where: object) -> dict[str, Any]:
+    """Return the content that was sealed; `where` is the place to name.
+
+    Raises:
+        ArtifactError: it was altered or truncated, or is something else.
+    """
+    try:
+        content: dict[str, Any] = json.loads(written)
+        seal = content.pop("seal")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{where} cannot be read: {error!r}") from error
+    if seal != digest(content):
+        raise ArtifactError(f"{where} was altered: its seal does not match.")
+    return content
+
+
 def sync(path: Path) -> None:
     """Put a file, or the names in a directory, on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -138,7 +172,8 @@ def _refuse_foreign(root: Path) -> None:
     ours = re.compile(rf"{LEFTOVER.pattern}|latest|layout\..*")
     for folder, _, files in _walk(root):
         for name in files:
-            if not ours.fullmatch(name):
+            record = folder.name == RECORDS and RECORD.fullmatch(name)
+            if not (record or ours.fullmatch(name)):
                 raise ArtifactError(
                     f"{root} is no artifact store, and holds other files, such as {folder / name}. "
                     "Put CF_PIPELINE_ARTIFACTS to a directory that is empty or not there yet."
