@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +28,27 @@ class TrainingPart(NamedTuple):
     movies: Vocabulary
     titles: list[str]
 
+    @classmethod
+    def of(
+        cls,
+        rows: pd.DataFrame,
+        known: tuple[Vocabulary, Vocabulary],
+        side_tables: tuple[pd.DataFrame, pd.DataFrame],
+        device: torch.device,
+    ) -> Self:
+        """Encode ratings by the vocabularies `known`; of these and of side tables, users' first."""
+        import pandas as pd
+
+        from cf_pipeline.recommender.features import SideFeatures
+        from cf_pipeline.recommender.minibatches import EncodedRatings
+
+        ratings = EncodedRatings.of(rows, *known, device)
+        side = SideFeatures.of(*side_tables, *known, device)
+        ids = known[1].decode(range(len(known[1])))
+        titles = side_tables[1].set_index("movie")["title"].reindex(ids)
+        named = titles.fillna(pd.Series(ids, ids)).astype(str).tolist()
+        return cls(rows, ratings, side, *known, named)
+
 
 def load_training_part(
     train_test_split: Artifact,
@@ -39,18 +60,18 @@ def load_training_part(
     """Read the training part, its vocabularies and the side tables; the test part is left out."""
     import pandas as pd
 
-    from cf_pipeline.recommender.features import SideFeatures
-    from cf_pipeline.recommender.minibatches import EncodedRatings
     from cf_pipeline.recommender.splits import read_part
     from cf_pipeline.recommender.vocabulary import Vocabulary
 
-    known_users = Vocabulary.load(vocabularies.path("user_vocabulary.parquet"))
-    known_movies = Vocabulary.load(vocabularies.path("movie_vocabulary.parquet"))
-    rows = read_part(train_test_split.path("train_test_split.parquet"), "train")
-    ratings = EncodedRatings.of(rows, known_users, known_movies, device)
-    movie_table = pd.read_parquet(movies.path("movies.parquet"))
-    user_table = pd.read_parquet(users.path("users.parquet"))
-    side = SideFeatures.of(user_table, movie_table, known_users, known_movies, device)
-    ids = known_movies.decode(range(len(known_movies)))
-    titles = movie_table.set_index("movie")["title"].reindex(ids).fillna(pd.Series(ids, ids))
-    return TrainingPart(rows, ratings, side, known_users, known_movies, titles.astype(str).tolist())
+    return TrainingPart.of(
+        read_part(train_test_split.path("train_test_split.parquet"), "train"),
+        (
+            Vocabulary.load(vocabularies.path("user_vocabulary.parquet")),
+            Vocabulary.load(vocabularies.path("movie_vocabulary.parquet")),
+        ),
+        (
+            pd.read_parquet(users.path("users.parquet")),
+            pd.read_parquet(movies.path("movies.parquet")),
+        ),
+        device,
+    )

@@ -126,6 +126,20 @@ def evaluate(
     )
 
 
+def ndcg_by_user(
+    lists: Tensor, relevant_users: Tensor, relevant_items: Tensor, n_items: int
+) -> tuple[Tensor, Tensor]:
+    """Return the users judged, int64 (n,), and the NDCG@10 of each one's list, float32 (n,).
+
+    Arguments are as for `evaluate`; `n_items` counts the unknown item too.
+    """
+    known = relevant_users > 0
+    users, items = relevant_users[known].long(), relevant_items[known].long()
+    judged, n_relevant = users.unique(return_counts=True)
+    ranked = pad(lists[judged].long(), (0, K - lists.shape[1]))
+    return judged, _ndcg(_hits(ranked, judged, users, items, n_items), n_relevant)
+
+
 def _check_range(kind: str, indices: Tensor, n: int) -> None:
     stray = indices[(indices < 0) | (indices >= n)]
     if len(stray):

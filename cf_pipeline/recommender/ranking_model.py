@@ -236,12 +236,49 @@ def fit(
     )
 
 
+def refit(
+    model: RankingModel, ratings: EncodedRatings, side: SideFeatures, rating: FactorModel
+) -> RankingModel:
+    """Return a model with the settings and the weight of another one, fitted to other ratings.
+
+    `rating` is the factor model that was fitted to them.
+    """
+    return replace(model, rating=rating, implicit=implicit_als.fit(ratings, side, model.settings))
+
+
 def judge(users: Tensor, items: Tensor, train: EncodedRatings, test: EncodedRatings) -> Judged:
     """Judge the lists of the items of the greatest products `users` (n_users, d) · `items`.
 
     `items` are (n_items, d). Candidates are the items of `train`, which may be fewer, but for what
     the user rated there.
     """
+    lists, counts = _lists(users, items, train, test)
+    reports = []
+    for at_least in (-math.inf, LIKED):
+        relevant = ranking_metrics.relevant(test, at_least)
+        known = bool((relevant[1] > 0).any())
+        reports.append(
+            ranking_metrics.evaluate(lists, *relevant, counts, len(users) - 1) if known else None
+        )
+    return Judged(*reports)
+
+
+def ndcg_by_user(
+    users: Tensor, items: Tensor, train: EncodedRatings, test: EncodedRatings
+) -> tuple[Tensor, Tensor]:
+    """Return who is judged, int64 (n,), and the NDCG@10 of each one's list, float32 (n,).
+
+    Arguments and protocol are those of `judge`, counting all held-out ratings.
+    """
+    lists, counts = _lists(users, items, train, test)
+    relevant = ranking_metrics.relevant(test, -math.inf)
+    return ranking_metrics.ndcg_by_user(lists, *relevant, len(counts))
+
+
+def _lists(
+    users: Tensor, items: Tensor, train: EncodedRatings, test: EncodedRatings
+) -> tuple[Tensor, Tensor]:
+    """Return the list of each user that is judged, and each item's number of training ratings."""
     counts = torch.bincount(train.items, minlength=len(items))
     candidates = counts > 0
     candidates[0] = True  # never listed, but index 0 as it is among all
@@ -251,14 +288,7 @@ def judge(users: Tensor, items: Tensor, train: EncodedRatings, test: EncodedRati
     best = top_items(users[judged], items[candidates], seen.take(judged), ranking_metrics.DEPTH)
     lists = torch.zeros(len(users), best.items.shape[1], dtype=torch.long, device=counts.device)
     lists[judged] = candidates.nonzero().squeeze(1)[best.items]
-    reports = []
-    for at_least in (-math.inf, LIKED):
-        relevant = ranking_metrics.relevant(test, at_least)
-        known = bool((relevant[1] > 0).any())
-        reports.append(
-            ranking_metrics.evaluate(lists, *relevant, counts, len(users) - 1) if known else None
-        )
-    return Judged(*reports)
+    return lists, counts
 
 
 def _weigh(model: RankingModel, rest: EncodedRatings, validation: EncodedRatings) -> list[Weighed]:

@@ -1,0 +1,264 @@
+"""Whether a newly fitted model, the challenger, may replace the champion: the rules of the gate.
+
+Models are compared on ratings that neither has seen. What is surely so is so at an end of a
+confidence interval, by a paired bootstrap over users.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from cf_pipeline.recommender import metrics
+from cf_pipeline.recommender.bootstrap import (
+    Interval,
+    Numbers,
+    correlation,
+    mean_interval,
+    rmse_difference,
+)
+from cf_pipeline.recommender.minibatches import EncodedRatings
+from cf_pipeline.recommender.ranking_model import ndcg_by_user, orders
+from cf_pipeline.recommender.serving import Recommender
+from cf_pipeline.recommender.settings import GATE_RULES
+from cf_pipeline.recommender.validation import RATING_SCALE, BadRatingsError, check_ratings
+from cf_pipeline.recommender.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from cf_pipeline.recommender.settings import GateSettings
+
+PAIR = ["user", "movie"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What came of one rule: whether it `passed`, and `why`, in words with figures.
+
+    `figures` are the numbers behind it, for charts.
+    """
+
+    rule: str
+    passed: bool
+    why: str
+    figures: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model that may be shown to people: its parts `train` and `test`, and what it was judged at.
+
+    The parts are ratings (columns user, movie, rating, timestamp); `evaluation` is what
+    evaluation_metrics wrote.
+    """
+
+    train: pd.DataFrame
+    test: pd.DataFrame
+    recommender: Recommender
+    evaluation: Mapping[str, Any]
+
+    @cached_property
+    def ratings(self) -> pd.DataFrame:
+        """Both parts together."""
+        return pd.concat([self.train, self.test], ignore_index=True)
+
+    def predict(self, pairs: pd.DataFrame) -> Numbers:
+        """Return the predicted ratings (n,) of pairs (columns user, movie), on the scale."""
+        rating = self.recommender.model.rating
+        return rating.predict(pairs["user"], pairs["movie"]).clip(*RATING_SCALE)
+
+
+def findings(
+    challenger: Candidate, champion: Candidate | None, settings: GateSettings
+) -> list[Finding]:
+    """Hold the challenger to every rule of GATE_RULES; without a champion to those without it."""
+    found = [
+        ratings_are_sound(challenger),
+        challenger_beats_baselines(challenger, settings),
+        lists_beat_popularity(challenger, settings),
+        intervals_hold(challenger, settings),
+    ]
+    if champion is not None:
+        unseen = rows_of_neither(challenger, champion)
+        found += [
+            new_ratings_are_plausible(challenger, champion, settings),
+            challenger_beats_champion(challenger, champion, unseen, settings),
+            lists_are_no_worse(challenger, champion, unseen, settings),
+        ]
+    return sorted(found, key=lambda finding: list(GATE_RULES).index(finding.rule))
+
+
+def rows_of_neither(challenger: Candidate, champion: Candidate) -> pd.DataFrame:
+    """Return the challenger's held-out ratings whose pair is not in the champion's training part.
+
+    Not even another rating of the same pair may have been seen.
+    """
+    return without(challenger.test, champion.train, PAIR)
+
+
+def without(rows: pd.DataFrame, others: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """Return the `rows` whose `columns` are not in a row of `others`."""
+    merged = rows[columns].merge(others[columns].drop_duplicates(), how="left", indicator="found")
+    return rows[(merged["found"] == "left_only").to_numpy()]
+
+
+def ratings_are_sound(challenger: Candidate) -> Finding:
+    """Hold to `check_ratings` once more: the checks of `ratings` guard only their own runs."""
+    rule = "ratings_are_sound"
+    try:
+        check_ratings(challenger.ratings)
+    except BadRatingsError as error:
+        return Finding(rule, False, str(error), {})
+    n = len(challenger.ratings)
+    return Finding(rule, True, f"All {n:,} ratings do.", {})
+
+
+def new_ratings_are_plausible(
+    challenger: Candidate, champion: Candidate, settings: GateSettings
+) -> Finding:
+    """Correlate the ratings that are new to the champion with what it predicted.
+
+    New is a pair that it knows nothing of, or a pair that has another rating now. Errors would not
+    tell: of honest newcomers, whom no model knows, they can be larger than of shuffled ratings.
+    """
+    rule = "new_ratings_are_plausible"
+    new = without(challenger.ratings, champion.ratings, [*PAIR, "rating"])
+    if new.empty:
+        return Finding(rule, True, "There are no new ratings.", {"new_ratings": 0})
+    found = correlation(new, champion.predict(new), settings)
+    return Finding(
+        rule,
+        not found.high < settings.least_correlation,  # nor where there is none
+        f"The correlation of {len(new):,} new ratings with what the champion predicted is "
+        f"{_shown(found)}. It must not surely be below {settings.least_correlation:g}.",
+        {"new_ratings": len(new), "correlation_of_new_ratings": found.estimate},
+    )
+
+
+def challenger_beats_baselines(challenger: Candidate, settings: GateSettings) -> Finding:
+    """Compare with every simple predictor on the whole test part."""
+    train, test = challenger.train, challenger.test
+    ours = challenger.predict(test)
+    gaps = {
+        name: rmse_difference(test, ours, np.clip(predict(train, test), *RATING_SCALE), settings)
+        for name, predict in metrics.BASELINES.items()
+    }
+    hardest = max(gaps, key=lambda name: gaps[name].high)
+    gap = gaps[hardest]
+    return Finding(
+        "challenger_beats_baselines",
+        len(test) >= settings.least_rows and gap.high < 0,
+        f"RMSE {metrics.rmse(test['rating'], ours):.4f} on {len(test):,} held-out ratings; the "
+        f"difference to {hardest}, the hardest to beat, is {_shown(gap)}. It must surely be below "
+        f"0, on {settings.least_rows:,} ratings or more.",
+        {"rmse": metrics.rmse(test["rating"], ours), "rmse_beside_best_baseline": gap.estimate},
+    )
+
+
+def lists_beat_popularity(challenger: Candidate, settings: GateSettings) -> Finding:
+    """Compare the NDCG@10 of lists by the model and by numbers of ratings, on the test part."""
+    rule = "lists_beat_popularity"
+    known = challenger.recommender.users, challenger.recommender.movies
+    encoded = [EncodedRatings.of(part, *known) for part in (challenger.train, challenger.test)]
+    by = orders(challenger.recommender.model, encoded[0])
+    judged, ours = ndcg_by_user(*by["ranking_model"], *encoded)
+    popular = ndcg_by_user(*by["popularity"], *encoded)[1]
+    if len(judged) == 0:
+        return Finding(rule, False, "No held-out rating is of a user who is known.", {})
+    gap = mean_interval((ours - popular).numpy(), settings)
+    return Finding(
+        rule,
+        gap.low > 0,
+        f"NDCG@10 {ours.mean():.4f} over {len(judged):,} users; the difference to the most rated "
+        f"movies is {_shown(gap)}. It must surely be above 0.",
+        {"ndcg_at_10": ours.mean().item(), "ndcg_beside_popularity": gap.estimate},
+    )
+
+
+def intervals_hold(challenger: Candidate, settings: GateSettings) -> Finding:
+    """Look at the share of held-out ratings in the intervals of 90 %."""
+    rule = "intervals_hold"
+    posterior = challenger.evaluation.get("posterior")
+    if posterior is None:
+        return Finding(rule, True, "The model has no intervals, and promises nothing.", {})
+    coverage = float(posterior["coverage"]["90%"])
+    low, high = settings.coverage_range
+    return Finding(
+        rule,
+        low <= coverage <= high,
+        f"They hold {coverage:.1%}; from {low:.0%} to {high:.0%} is allowed.",
+        {"coverage_of_90_percent": coverage},
+    )
+
+
+def challenger_beats_champion(
+    challenger: Candidate, champion: Candidate, unseen: pd.DataFrame, settings: GateSettings
+) -> Finding:
+    """Compare both models' RMSE on the ratings `unseen` by either."""
+    rule = "challenger_beats_champion"
+    if len(unseen) < settings.least_rows:
+        return Finding(
+            rule,
+            False,
+            f"Only {len(unseen):,} of {len(challenger.test):,} held-out ratings were not in the "
+            f"champion's training part, and {settings.least_rows:,} are needed: use its split, or "
+            "a temporal one, or promote the challenger by hand.",
+            {"compared_ratings": len(unseen)},
+        )
+    ours, theirs = challenger.predict(unseen), champion.predict(unseen)
+    gap = rmse_difference(unseen, ours, theirs, settings)
+    rmse, champion_rmse = (metrics.rmse(unseen["rating"], one) for one in (ours, theirs))
+    return Finding(
+        rule,
+        gap.estimate < 0 and gap.high <= settings.margin,
+        f"RMSE {rmse:.4f} against {champion_rmse:.4f} on {len(unseen):,} ratings: a difference of "
+        f"{_shown(gap)}. It must be below 0, and surely not above {settings.margin:g}.",
+        {
+            "compared_ratings": len(unseen),
+            "compared_rmse": rmse,
+            "champion_rmse": champion_rmse,
+            "rmse_difference": gap.estimate,
+            "rmse_difference_low": gap.low,
+            "rmse_difference_high": gap.high,
+        },
+    )
+
+
+def lists_are_no_worse(
+    challenger: Candidate, champion: Candidate, unseen: pd.DataFrame, settings: GateSettings
+) -> Finding:
+    """Compare the NDCG@10 of both models' lists for users whom both know."""
+    rule = "lists_are_no_worse"
+    of_users = pd.concat(
+        [_ndcg_of(one, challenger.train, unseen) for one in (challenger, champion)],
+        axis=1,
+        join="inner",
+    )
+    if of_users.empty:
+        return Finding(rule, False, "No rating unseen by both is of a user whom both know.", {})
+    ours, theirs = of_users.to_numpy().T
+    gap = mean_interval(ours - theirs, settings)
+    return Finding(
+        rule,
+        gap.low >= -settings.ndcg_margin,
+        f"NDCG@10 {ours.mean():.4f} against {theirs.mean():.4f} over {len(of_users):,} users: a "
+        f"difference of {_shown(gap)}. It must surely not be below {-settings.ndcg_margin:g}.",
+        {"ndcg_difference": gap.estimate, "champion_ndcg_at_10": float(theirs.mean())},
+    )
+
+
+def _ndcg_of(candidate: Candidate, train: pd.DataFrame, test: pd.DataFrame) -> pd.Series:
+    """Return the NDCG@10 of the model's lists of what is not in `train`, by the users' ids."""
+    known: tuple[Vocabulary, Vocabulary] = candidate.recommender.users, candidate.recommender.movies
+    encoded = [EncodedRatings.of(part, *known) for part in (train, test)]
+    model = candidate.recommender.model
+    users, ndcg = ndcg_by_user(model.users, model.items, *encoded)
+    return pd.Series(ndcg.numpy(), index=known[0].decode(users.tolist()))
+
+
+def _shown(gap: Interval) -> str:
+    return f"{gap.estimate:+.4f} ({gap.low:+.4f} to {gap.high:+.4f})"
