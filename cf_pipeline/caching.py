@@ -76,6 +76,17 @@ class Artifacts(dg.ConfigurableIOManager):
         `build` writes the files of the result into the directory it is given and returns the
         metadata to show; it runs on a miss only. `config` is what decides the result, as JSON.
         """
+        artifact, hit = self.reuse_or_build(context, build, inputs, config)
+        return self.result(context, artifact, hit)
+
+    def reuse_or_build(
+        self,
+        context: dg.AssetExecutionContext,
+        build: Build,
+        inputs: Sequence[Artifact] = (),
+        config: Mapping[str, object] | None = None,
+    ) -> tuple[Artifact, bool]:
+        """Return the asset's result, as `materialize` does, and whether it was there already."""
         code_version = context.assets_def.specs_by_key[context.asset_key].code_version
         if code_version is None:
             raise dg.DagsterInvalidDefinitionError(
@@ -83,13 +94,22 @@ class Artifacts(dg.ConfigurableIOManager):
                 "code_version=code_version(__name__), or an edit of its source would go unnoticed."
             )
         asset = context.asset_key.to_user_string()
-        artifact, hit = self._get_or_build(asset, code_version, inputs, build, config)
-        metadata = shown_metadata(artifact, hit)
-        context.log.info(f"Cache {metadata['cache']}: {_figures(metadata)}in {artifact.directory}")
+        return self._get_or_build(asset, code_version, inputs, build, config)
+
+    def result(
+        self,
+        context: dg.AssetExecutionContext,
+        artifact: Artifact,
+        hit: bool,
+        metadata: Metadata | None = None,
+    ) -> dg.MaterializeResult[Artifact]:
+        """Report a result as the asset's, with `metadata` of this run beside that of the result."""
+        shown = shown_metadata(artifact, hit)
+        context.log.info(f"Cache {shown['cache']}: {_figures(shown)}in {artifact.directory}")
         return dg.MaterializeResult(
             value=artifact,
             data_version=dg.DataVersion(artifact.data_version),
-            metadata=metadata,
+            metadata={**shown, **(metadata or {})},
         )
 
     def part(

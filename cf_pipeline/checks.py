@@ -8,8 +8,11 @@ import dagster as dg
 from cf_pipeline.artifacts import Artifact
 from cf_pipeline.assets.recommendations import SEQUEL_RANK
 from cf_pipeline.caching import Artifacts, Metadata
+from cf_pipeline.champion import Champions, is_champion
 from cf_pipeline.code_version import code_version
+from cf_pipeline.gate import read_findings, with_history
 from cf_pipeline.metadata import table_of
+from cf_pipeline.recommender.settings import GATE_RULES
 from cf_pipeline.recommender.validation import RATINGS_CHECKS, BadRatingsError, check_ratings
 
 
@@ -62,4 +65,38 @@ def ratings_checks(
             metadata["examples"] = table_of(fault.examples)
         yield dg.AssetCheckResult(
             check_name=name, asset_key="ratings", passed=fault is None, metadata=metadata
+        )
+
+
+@dg.multi_asset_check(
+    specs=[
+        dg.AssetCheckSpec(name, asset="challenger", description=rule, blocking=True)
+        for name, rule in GATE_RULES.items()
+    ],
+    ins={"challenger": dg.AssetIn("challenger")},
+)
+def gate_checks(
+    challenger: Artifact, artifacts: dg.ResourceParam[Artifacts]
+) -> Iterator[dg.AssetCheckResult]:
+    """Show what the gate found, a rule a check, and block what is downstream in the same run.
+
+    The champion passes by being it: somebody may have promoted it by hand. `champion_model` judges
+    again, for runs of its own.
+    """
+    decisions = Champions(artifacts.store, dg.get_dagster_logger().info).decisions()
+    champion = is_champion(decisions, challenger.inputs)
+    found = {
+        finding["rule"]: finding
+        for finding in with_history(read_findings(challenger), decisions, challenger.inputs)
+    }
+    for name in GATE_RULES:
+        finding = found.get(name)
+        metadata = {"why": finding["why"] if finding else "There is no champion to compare with."}
+        if champion:
+            metadata["champion"] = "This model is the champion."
+        yield dg.AssetCheckResult(
+            check_name=name,
+            asset_key="challenger",
+            passed=champion or finding is None or finding["passed"],
+            metadata=metadata,
         )

@@ -2,6 +2,8 @@
 
 import dagster as dg
 
+from cf_pipeline.assets.challenger import challenger
+from cf_pipeline.assets.champion_model import champion_model
 from cf_pipeline.assets.cross_validation import cross_validation
 from cf_pipeline.assets.evaluation_metrics import evaluation_metrics
 from cf_pipeline.assets.factor_model import factor_model
@@ -10,6 +12,7 @@ from cf_pipeline.assets.movielens_archive import movielens_archive
 from cf_pipeline.assets.ranking_model import ranking_model
 from cf_pipeline.assets.ratings import movies, ratings, users
 from cf_pipeline.assets.recommendations import recommendations, similar_movies
+from cf_pipeline.assets.served_model import served_model
 from cf_pipeline.assets.train_test_split import train_test_split
 from cf_pipeline.assets.vocabularies import vocabularies
 from cf_pipeline.automation import (
@@ -19,7 +22,9 @@ from cf_pipeline.automation import (
     store_upkeep_schedule,
 )
 from cf_pipeline.caching import Artifacts
-from cf_pipeline.checks import a_sequel_is_similar, ratings_checks
+from cf_pipeline.checks import a_sequel_is_similar, gate_checks, ratings_checks
+from cf_pipeline.gate import Gate
+from cf_pipeline.promotion_jobs import promote_by_hand, roll_back
 
 defs = dg.Definitions(
     assets=[
@@ -31,17 +36,20 @@ defs = dg.Definitions(
         vocabularies,
         factor_model,
         ranking_model,
+        evaluation_metrics,
+        challenger,
+        champion_model,
+        served_model,
         recommendations,
         similar_movies,
-        evaluation_metrics,
         model_card,
         cross_validation,
     ],
-    asset_checks=[ratings_checks, a_sequel_is_similar],
-    jobs=[hyperparameter_search, store_upkeep],
+    asset_checks=[ratings_checks, gate_checks, a_sequel_is_similar],
+    jobs=[hyperparameter_search, store_upkeep, promote_by_hand, roll_back],
     schedules=[store_upkeep_schedule],
     sensors=[dead_runs],
-    resources={"artifacts": Artifacts()},
+    resources={"artifacts": Artifacts(), "gate": Gate()},
     # A process for every step would cost more than most steps do, its orphan would go on after its
     # run is killed, and the lock that says that a run is in progress would be one step's.
     executor=dg.in_process_executor,

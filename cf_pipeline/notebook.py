@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def load_recommender(instance: dg.DagsterInstance | None = None) -> Recommender:
-    """Return the recommender of the latest `ranking_model` in an instance's history, verified.
+    """Return the recommender of the latest `served_model` in an instance's history, verified.
 
     The instance is by default that of DAGSTER_HOME, or of the `dagster.yaml` in the working
     directory. `Recommender.load` takes the path of a folder instead, from anywhere.
@@ -35,5 +35,5 @@ def load_recommender(instance: dg.DagsterInstance | None = None) -> Recommender:
             )
         with dg.DagsterInstance.from_config(str(home)) as found:
             return load_recommender(found)
-    latest = Artifacts().latest(instance, dg.AssetKey("ranking_model"))
+    latest = Artifacts().latest(instance, dg.AssetKey("served_model"))
     return Recommender.load(latest.verified())

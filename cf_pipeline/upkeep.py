@@ -1,12 +1,13 @@
 """What is removed from the artifact store: results that nobody needs, and what dead processes left.
 
 A result is needed if it is one of the last that its asset used, if a link such as `latest` or
-Dagster's history points to it as the asset's latest, or if it was used since a run in progress
-began.
+Dagster's history points to it as the asset's latest, if it is the champion or the one before, or if
+it was used since a run in progress began.
 """
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Set
 from contextlib import suppress
@@ -18,6 +19,8 @@ from uuid import uuid4
 import dagster as dg
 
 from cf_pipeline import runs
+from cf_pipeline.artifacts import ArtifactStore
+from cf_pipeline.champion import CHAMPION, Champions, champion_of, opponent_of
 from cf_pipeline.locks import if_free
 from cf_pipeline.store_layout import results
 
@@ -52,6 +55,7 @@ def unneeded(root: Path, keep: int, latest: Set[Path]) -> list[StoredResult]:
     Dagster's history points.
     """
     began = runs.oldest_start(root)
+    latest = latest | _champions(root)
     found = []
     for _, stored in sorted(_by_asset(root).items()):
         folder = stored[0].directory.parent
@@ -88,6 +92,14 @@ def latest_in_history(instance: dg.DagsterInstance, root: Path) -> set[Path]:
         if materialization and (cache_key := materialization.metadata.get("cache_key")):
             directories.add(root / key.to_user_string() / str(cache_key.value))
     return directories
+
+
+def _champions(root: Path) -> set[Path]:
+    """Return the directories of the champion and of the one to roll back to."""
+    decisions = Champions(ArtifactStore(root), logging.getLogger(__name__).info).decisions()
+    champion = champion_of(decisions)
+    before = champion and opponent_of(decisions, champion.made_from)
+    return {root / CHAMPION / version.key for version in (champion, before) if version}
 
 
 def _by_asset(root: Path) -> dict[str, list[StoredResult]]:

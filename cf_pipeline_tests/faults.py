@@ -206,9 +206,9 @@ def with_clock_set_back(project: Project, seconds: float) -> Run:
     return project.with_variables({"PYTHONPATH": path}).materialize(config=QUICK)
 
 
-def at_once(project: Project, configs: Sequence[Config]) -> list[Run]:
-    """Start a run for each config together, and wait for them all."""
-    processes = [project.start(config=config) for config in configs]
+def at_once(project: Project, select: str, configs: Sequence[Config]) -> list[Run]:
+    """Start a run of `select` for each config together, and wait for them all."""
+    processes = [project.start(select, config) for config in configs]
     outputs = [process.communicate(timeout=240)[0] for process in processes]
     return [
         Run(process.returncode, output) for process, output in zip(processes, outputs, strict=True)

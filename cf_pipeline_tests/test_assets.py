@@ -33,13 +33,21 @@ PROMISED = {
         *("method", "device", "n_factors", "train_seconds", "learning_curve", "sampler_trace"),
         *("factor_map", "liked_at_equal_popularity"),
     },
+    "challenger": {
+        *("passed", "findings", "rmse", "rmse_beside_best_baseline", "ndcg_beside_popularity"),
+    },
+    "champion_model": {
+        *("rmse", "mae", "ndcg_at_10", "coverage_of_90_percent", "decision", "history"),
+        *("findings", "latest_model_is_champion"),
+    },
+    "served_model": {"device", "ratings", "users", "movies", "train_seconds", "list_of_user_1"},
     "ranking_model": {
         *("device", "n_factors", "train_seconds", "weight_of_predicted_rating", "ndcg_by_weight"),
         *("validation_ndcg_at_10", "validation_ndcg_at_10_liked", "list_of_user_1"),
     },
     "recommendations": {
         *("dagster/row_count", "dagster/column_schema", "preview", "users", "coverage"),
-        *("users_without_training_ratings", "movies_listed", "share_of_movies_listed"),
+        *("users_without_ratings", "movies_listed", "share_of_movies_listed"),
     },
     "similar_movies": {"dagster/row_count", "dagster/column_schema", "preview", "movies"},
     "evaluation_metrics": {
@@ -86,7 +94,11 @@ def test_the_default_run_is_fold_u1_as_published_and_beats_the_issue_s_bar(finis
 def test_gradient_descent_is_a_matter_of_config(project):
     """Its default recipe, the one with the feature prior, and no posterior to judge."""
     config = {"factor_model": {"method": "gradient_descent"}}
-    assert project.cache("factor_model*", config) == dict.fromkeys(AFTER_MODEL, "miss")
+    selected = "factor_model,ranking_model,evaluation_metrics"
+    assert project.cache(selected, config) == dict.fromkeys(AFTER_MODEL, "miss")
+    decision = {"champion_model": {"decide": "promote", "reason": "It has no posterior."}}
+    run = project.execute("promote_by_hand", decision)
+    assert run.returncode == 0, run.output
     metrics = project.metadata("evaluation_metrics")
     assert metrics["rmse"] <= 0.892
     assert "posterior_rmse" not in metrics

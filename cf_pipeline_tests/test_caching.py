@@ -17,21 +17,28 @@ ASSETS = {
     "vocabularies",
     "factor_model",
     "ranking_model",
+    "evaluation_metrics",
+    "cross_validation",
+    "challenger",
+    "champion_model",
+    "served_model",
     "recommendations",
     "similar_movies",
-    "evaluation_metrics",
     "model_card",
-    "cross_validation",
 }
-AFTER_RANKING = {
-    *("ranking_model", "recommendations", "similar_movies", "evaluation_metrics", "model_card")
+# Up to the gate, which any config may reach: what is behind it is for models that pass.
+TO_METRICS = ASSETS - {
+    *("challenger", "champion_model", "served_model"),
+    *("recommendations", "similar_movies", "model_card"),
 }
+TO_THE_GATE = "*evaluation_metrics,cross_validation"
+AFTER_RANKING = {"ranking_model", "evaluation_metrics"}
 AFTER_MODEL = {"factor_model", *AFTER_RANKING}
 FAST = {"method": "gradient_descent", "epochs": 1}
 
 
-def outcome(misses: set[str]) -> dict[str, str]:
-    return {asset: "miss" if asset in misses else "hit" for asset in ASSETS}
+def outcome(misses: set[str], of: set[str] = ASSETS) -> dict[str, str]:
+    return {asset: "miss" if asset in misses else "hit" for asset in of}
 
 
 def forbid(project: Project, *modules: str) -> None:
@@ -87,11 +94,12 @@ def test_config_changes_what_depends_on_it_and_changed_back_hits(project):
     versions = project.data_versions()
     after_split = AFTER_MODEL | {"train_test_split", "vocabularies"}
     model = {"factor_model": {"n_factors": 7, **FAST}}
-    assert project.cache(config=model) == outcome(AFTER_MODEL)
-    assert project.cache(config={"train_test_split": {"fold": "u2"}}) == outcome(after_split)
+    assert project.cache(TO_THE_GATE, model) == outcome(AFTER_MODEL, TO_METRICS)
+    other_fold = {"train_test_split": {"fold": "u2"}}
+    assert project.cache(TO_THE_GATE, other_fold) == outcome(after_split, TO_METRICS)
     assert project.cache() == outcome(set())
     assert project.data_versions() == versions
-    assert project.cache(config=model) == outcome(set())
+    assert project.cache(TO_THE_GATE, model) == outcome(set(), TO_METRICS)
 
 
 def test_a_setting_that_decides_nothing_costs_nothing(project):
@@ -104,7 +112,8 @@ def test_an_upstream_that_comes_out_the_same_costs_nothing_downstream(project):
     """The same split by another way: the ratings' code is edited, its result is not."""
     edited(project, "recommender/splits.py", "HELD_OUT =", "_UNUSED = 1\nHELD_OUT =")
     readers = {"train_test_split", "vocabularies", "factor_model", "ranking_model"}
-    readers |= {"evaluation_metrics", "model_card", "cross_validation"}
+    readers |= {"evaluation_metrics", "cross_validation", "challenger", "champion_model"}
+    readers |= {"served_model", "model_card"}
     assert project.cache() == outcome(readers)
     versions = project.data_versions()
     assert project.cache(config={"train_test_split": {"strategy": "fold"}}) == outcome(set())
@@ -115,10 +124,11 @@ def test_an_edited_comment_invalidates_nothing_and_edited_code_what_it_makes(pro
     edited(project, "recommender/gradient_descent.py", "import torch", "# A remark.\nimport torch")
     assert project.cache() == outcome(set())
     edited(project, "recommender/metrics.py", "def rmse", "_UNUSED = 1\n\n\ndef rmse")
-    assert project.cache() == outcome({"evaluation_metrics", "cross_validation"})
+    judged = {"evaluation_metrics", "cross_validation", "challenger", "champion_model"}
+    assert project.cache() == outcome(judged)
     edited(project, "recommender/gibbs.py", "class Side", "_UNUSED = 1\n\n\nclass Side")
     # The model comes out the same, so what reads it hits.
-    fits = {"factor_model", "ranking_model", "model_card", "cross_validation"}
+    fits = {"factor_model", "ranking_model", "served_model", "model_card", "cross_validation"}
     assert project.cache() == outcome(fits)
 
 
@@ -201,16 +211,16 @@ def test_a_single_asset_says_what_is_missing_upstream(project):
 def test_two_runs_at_once_with_different_configs_are_both_right(project):
     folds = ("u3", "u4")
     configs = [{"train_test_split": {"fold": fold}, "factor_model": FAST} for fold in folds]
-    processes = [project.start(config=config) for config in configs]
+    processes = [project.start(TO_THE_GATE, config) for config in configs]
     outputs = [process.communicate(timeout=240)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     together = {}
     for fold, config in zip(folds, configs, strict=True):
-        assert project.cache(config=config) == outcome(set())
+        assert project.cache(TO_THE_GATE, config) == outcome(set(), TO_METRICS)
         together[fold] = project.data_versions()
     shutil.rmtree(project.artifacts)
     for fold, config in zip(folds, configs, strict=True):
-        project.cache(config=config)
+        project.cache(TO_THE_GATE, config)
         assert project.data_versions() == together[fold]
 
 

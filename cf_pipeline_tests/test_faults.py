@@ -24,7 +24,13 @@ from cf_pipeline.caching import Artifacts
 from cf_pipeline_tests import faults
 from cf_pipeline_tests.faults import QUICK, Undisturbed
 from cf_pipeline_tests.project import Project
-from cf_pipeline_tests.test_caching import AFTER_MODEL, ASSETS, outcome
+from cf_pipeline_tests.test_caching import (
+    AFTER_MODEL,
+    ASSETS,
+    TO_METRICS,
+    TO_THE_GATE,
+    outcome,
+)
 from cf_pipeline_tests.webserver import webserver
 
 KILLS = 12
@@ -223,16 +229,17 @@ def test_eight_runs_at_once_all_end_right_and_do_each_work_once(
     """Cold, they also make Dagster's history together."""
     project = first[0].copy(tmp_path / "p") if begun else Project(tmp_path / "p", archive)
     models = [{**QUICK["factor_model"], "n_factors": 3 + number % 2} for number in range(8)]
-    ended = faults.at_once(project, [{"factor_model": model} for model in models])
+    configs = [{"factor_model": model} for model in models]
+    ended = faults.at_once(project, TO_THE_GATE, configs)
     assert [run.returncode for run in ended] == [0] * 8, [run.output for run in ended]
     for run in ended:
         assert "database is locked" not in run.output
         assert "already exists" not in run.output
     with project.instance() as instance:
         caches = [project.cache_of(run.run_id) for run in instance.get_runs(limit=8)]
-    misses = {asset: sum(cache[asset] == "miss" for cache in caches) for asset in ASSETS}
+    misses = {asset: sum(cache[asset] == "miss" for cache in caches) for asset in TO_METRICS}
     by_model = dict.fromkeys(AFTER_MODEL, 2)
-    assert misses == dict.fromkeys(ASSETS, 0 if begun else 1) | by_model
+    assert misses == dict.fromkeys(TO_METRICS, 0 if begun else 1) | by_model
     assert not faults.lost(project)
 
 

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from cf_pipeline_tests.project import REPOSITORY, Config, Project
-from cf_pipeline_tests.test_caching import AFTER_MODEL, ASSETS, FAST, outcome
+from cf_pipeline_tests.test_caching import (
+    AFTER_MODEL,
+    ASSETS,
+    FAST,
+    TO_METRICS,
+    TO_THE_GATE,
+    outcome,
+)
 from cf_pipeline_tests.webserver import webserver
 
 OVERRIDE = {
@@ -51,7 +58,7 @@ def seen(project: Project) -> tuple[object, ...]:
 
 
 def test_the_command_line_takes_config(project):
-    assert project.cache(config=OVERRIDE) == outcome(CHANGED)
+    assert project.cache(TO_THE_GATE, OVERRIDE) == outcome(CHANGED, TO_METRICS)
     assert seen(project) == (5, "random", 25_000)
 
 
@@ -60,9 +67,9 @@ def test_dg_launches_on_the_same_history_and_takes_config(project):
     assert done.returncode == 0, done.stdout
     assert project.cache_of(latest_run(project)) == outcome(set())
     config = json.dumps(project.run_config(OVERRIDE))
-    done = dg(project, "launch", "--assets", "*", "--config-json", config)
+    done = dg(project, "launch", "--assets", TO_THE_GATE, "--config-json", config)
     assert done.returncode == 0, done.stdout
-    assert project.cache_of(latest_run(project)) == outcome(CHANGED)
+    assert project.cache_of(latest_run(project)) == outcome(CHANGED, TO_METRICS)
     assert seen(project) == (5, "random", 25_000)
 
 
@@ -77,11 +84,13 @@ def test_the_ui_launches_on_the_same_history_takes_config_and_shows_it_fresh(pro
         launched = server.launch(project.run_config(), sorted(ASSETS))
         assert server.finish(launched["run"]["runId"]) == "SUCCESS"
         assert project.cache_of(launched["run"]["runId"]) == outcome(set())
-        launched = server.launch(project.run_config(OVERRIDE), sorted(ASSETS))
+        launched = server.launch(project.run_config(OVERRIDE), sorted(TO_METRICS))
         assert server.finish(launched["run"]["runId"]) == "SUCCESS"
-        assert project.cache_of(launched["run"]["runId"]) == outcome(CHANGED)
+        assert project.cache_of(launched["run"]["runId"]) == outcome(CHANGED, TO_METRICS)
         assert seen(project) == (5, "random", 25_000)
-        assert server.stale_statuses() == dict.fromkeys(ASSETS, "FRESH")
+        statuses = server.stale_statuses()
+        assert {statuses[asset] for asset in TO_METRICS} == {"FRESH"}
+        assert statuses["challenger"] == "STALE"
         # Another model alone: what is made from it is stale until it follows.
         launched = server.launch(
             project.run_config({"factor_model": {"n_factors": 4, **FAST}}), ["factor_model"]

@@ -17,7 +17,7 @@ from cf_pipeline.artifacts import Artifact, ArtifactStore, Recipe
 from cf_pipeline.locks import exclusive, if_free, is_held
 from cf_pipeline.store_layout import LAYOUT, ArtifactError, ensure_layout, leftovers, sweep
 from cf_pipeline_tests.project import Project
-from cf_pipeline_tests.test_caching import AFTER_MODEL, FAST, outcome
+from cf_pipeline_tests.test_caching import AFTER_MODEL, FAST, TO_METRICS, TO_THE_GATE, outcome
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_the_job_removes_what_nobody_needs_and_a_dry_run_only_says_so(project):
     last = {"factor_model": FAST | {"n_factors": 5}}
     assert project.cache("*evaluation_metrics", last)["ranking_model"] == "hit"
     again = {"factor_model": FAST | {"n_factors": 3}}
-    assert project.cache(config=again) == outcome(AFTER_MODEL)
+    assert project.cache(TO_THE_GATE, again) == outcome(AFTER_MODEL, TO_METRICS)
     assert upkeep_job(project, keep=10)["unneeded"] == 0
 
 

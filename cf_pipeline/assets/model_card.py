@@ -10,7 +10,7 @@ from cf_pipeline.artifacts import Artifact
 from cf_pipeline.assets.factor_model import pictures_of
 from cf_pipeline.caching import Artifacts, Metadata
 from cf_pipeline.code_version import code_version
-from cf_pipeline.training_part import load_training_part
+from cf_pipeline.training_part import TrainingPart
 
 CAPTIONS = {
     "factor_map": "Movies by the two directions in which their factors differ most: what the same "
@@ -29,46 +29,43 @@ CAPTIONS = {
 def model_card(
     context: dg.AssetExecutionContext,
     artifacts: dg.ResourceParam[Artifacts],
-    movielens_archive: Artifact,
-    train_test_split: Artifact,
-    vocabularies: Artifact,
-    movies: Artifact,
-    users: Artifact,
-    factor_model: Artifact,
-    ranking_model: Artifact,
-    evaluation_metrics: Artifact,
+    champion_model: Artifact,
+    served_model: Artifact,
     recommendations: Artifact,
 ) -> dg.MaterializeResult[Artifact]:
-    """One self-contained HTML page on the models: data, method, figures, limits, intended use.
+    """One self-contained HTML page on the champion: data, method, figures, limits, intended use.
+
+    Its figures are those of the champion on its test part; its lists are of the served model.
 
     Open `model_card.html` in a browser, or send it to somebody: it needs nothing beside it.
     """
-    inputs = [
-        movielens_archive,
-        train_test_split,
-        vocabularies,
-        movies,
-        users,
-        factor_model,
-        ranking_model,
-        evaluation_metrics,
-        recommendations,
-    ]
+    inputs = [champion_model, served_model, recommendations]
 
     def build(directory: Path) -> Metadata:
+        import pandas as pd
         import torch
 
         from cf_pipeline.recommender import card_contents, sources
         from cf_pipeline.recommender.model_card import ModelCard, Picture
         from cf_pipeline.recommender.serving import Recommender
-        from cf_pipeline.recommender.splits import read_settings
+        from cf_pipeline.recommender.splits import read_part, read_settings
 
-        part = load_training_part(
-            train_test_split, vocabularies, movies, users, torch.device("cpu")
+        folder = champion_model.verified()
+        judged = Recommender.load(folder)
+        side_tables = (
+            pd.read_parquet(folder / "users.parquet"),
+            pd.read_parquet(folder / "movies.parquet"),
         )
-        evaluation = _json(evaluation_metrics, "evaluation_metrics.json")
-        recommender = Recommender.load(ranking_model.verified())
-        learnt = pictures_of(recommender.model.rating, part)
+        split = folder / "train_test_split.parquet"
+        part = TrainingPart.of(
+            read_part(split, "train"),
+            (judged.users, judged.movies),
+            side_tables,
+            torch.device("cpu"),
+        )
+        evaluation = _json(folder, "evaluation_metrics.json")
+        recommender = Recommender.load(served_model.verified())
+        learnt = pictures_of(judged.model.rating, part)
         ranked = evaluation["ranking"]["ranking_model"]["all"] or {}
         card = ModelCard(
             summary={
@@ -79,14 +76,9 @@ def model_card(
             },
             data={
                 "ratings": "MovieLens 100k, as it was released"
-                if movielens_archive.metadata["matches_release"]
+                if _json(folder, "origin.json")["matches_release"]
                 else "not those of MovieLens 100k as it was released",
-                **{
-                    f"split: {name}": value
-                    for name, value in read_settings(
-                        train_test_split.path("train_test_split.parquet")
-                    ).items()
-                },
+                **{f"split: {name}": value for name, value in read_settings(split).items()},
                 "training_ratings": len(part.rows),
                 "test_ratings": evaluation["n_test"],
                 "test_ratings_of_unknown_users_or_movies": evaluation["cold"]["count"],
@@ -95,11 +87,11 @@ def model_card(
                 "first_training_rating": part.rows["timestamp"].min().date(),
                 "last_training_rating": part.rows["timestamp"].max().date(),
             },
-            bias=recommender.model.rating.bias,
+            bias=judged.model.rating.bias,
             settings={
-                "factor_model": _json(factor_model, "settings.json"),
-                "ranking_model": recommender.model.settings.model_dump()
-                | {"weight of the predicted rating": recommender.model.weight},
+                "factor_model": _json(folder, "settings.json"),
+                "ranking_model": judged.model.settings.model_dump()
+                | {"weight of the predicted rating": judged.model.weight},
             },
             rating=card_contents.rating_tables(evaluation),
             ranking=card_contents.ranking_tables(evaluation),
@@ -107,11 +99,11 @@ def model_card(
             pictures={
                 "learnt": [Picture(CAPTIONS[name], png) for name, png in learnt.items()],
                 "rating": card_contents.rating_pictures(
-                    evaluation, _json(factor_model, "learning_curve.json")
+                    evaluation, _json(folder, "learning_curve.json")
                 ),
                 "ranking": card_contents.ranking_pictures(
                     evaluation,
-                    _json(ranking_model, "weights.json"),
+                    _json(folder, "weights.json"),
                     recommender,
                     recommendations.path("recommendations.parquet"),
                 ),
@@ -128,5 +120,5 @@ def model_card(
     return artifacts.materialize(context, build, inputs)
 
 
-def _json(artifact: Artifact, name: str) -> Any:
-    return json.loads(artifact.path(name).read_bytes())
+def _json(folder: Path, name: str) -> Any:
+    return json.loads((folder / name).read_bytes())

@@ -21,14 +21,12 @@ SEQUEL_RANK = "rank_of_the_empire_strikes_back_for_star_wars"
 def recommendations(
     context: dg.AssetExecutionContext,
     artifacts: dg.ResourceParam[Artifacts],
-    ranking_model: Artifact,
-    factor_model: Artifact,
-    users: Artifact,
+    served_model: Artifact,
 ) -> dg.MaterializeResult[Artifact]:
     """The best 20 unseen movies for every user, with the reasons.
 
-    What a user has rated, in either part, is left out. Users without a training rating get what
-    people of the same age, gender and occupation watch, or everybody.
+    What a user has rated is left out. Users without a rating get what people of the same age,
+    gender and occupation watch, or everybody.
     """
 
     def build(directory: Path) -> Metadata:
@@ -45,12 +43,13 @@ def recommendations(
         )
         from cf_pipeline.recommender.serving import Recommender
 
-        recommender = Recommender.load(ranking_model.verified())
+        folder = served_model.verified()
+        recommender = Recommender.load(folder)
         posterior: Posterior | None = None
-        if "posterior.safetensors" in factor_model.files:
-            posterior = Posterior.load(factor_model.verified())
+        if "posterior.safetensors" in served_model.files:
+            posterior = Posterior.load(folder)
         path = directory / "recommendations.parquet"
-        user_table = pd.read_parquet(users.path("users.parquet"))
+        user_table = pd.read_parquet(folder / "users.parquet")
         tables = recommendation_tables(recommender, posterior, user_table)
         write_tables(path, tables, context.log.info)
         listed = lists_of_each_movie(path, recommender)
@@ -58,7 +57,7 @@ def recommendations(
         shown: dict[str, object] = {
             **describe_parquet(path, RECOMMENDATION_COLUMNS),
             "users": len(of_user),
-            "users_without_training_ratings": int((recommender.users.encode(of_user) == 0).sum()),
+            "users_without_ratings": int((recommender.users.encode(of_user) == 0).sum()),
             "movies_listed": int((listed > 0).sum()),
             "share_of_movies_listed": float((listed > 0).mean()),
         }
@@ -67,7 +66,7 @@ def recommendations(
             shown["coverage"] = picture(png, "coverage")
         return shown
 
-    return artifacts.materialize(context, build, [ranking_model, factor_model, users])
+    return artifacts.materialize(context, build, [served_model])
 
 
 @dg.asset(
@@ -79,7 +78,7 @@ def recommendations(
 def similar_movies(
     context: dg.AssetExecutionContext,
     artifacts: dg.ResourceParam[Artifacts],
-    ranking_model: Artifact,
+    served_model: Artifact,
 ) -> dg.MaterializeResult[Artifact]:
     """The 20 movies most like each movie: liked and disliked by the same people.
 
@@ -95,7 +94,7 @@ def similar_movies(
         )
         from cf_pipeline.recommender.serving import Recommender
 
-        recommender = Recommender.load(ranking_model.verified())
+        recommender = Recommender.load(served_model.verified())
         path = directory / "similar_movies.parquet"
         write_tables(path, similar_tables(recommender), context.log.info)
         rank = sequel_rank(recommender)
@@ -105,4 +104,4 @@ def similar_movies(
             **({} if rank is None else {SEQUEL_RANK: rank}),
         }
 
-    return artifacts.materialize(context, build, [ranking_model])
+    return artifacts.materialize(context, build, [served_model])

@@ -28,6 +28,7 @@ from cf_pipeline_tests.benchmarks.report import Target, print_report
 from cf_pipeline_tests.project import Config, Project, Run
 from cf_pipeline_tests.real_data import real_archive
 from cf_pipeline_tests.recommender import hostile, model_faults, network_faults
+from cf_pipeline_tests.test_caching import TO_THE_GATE
 
 AT_ONCE = 8
 CONFIGS: list[Config] = [
@@ -145,17 +146,19 @@ def judge_runs_at_once(directory: Path, first: Project) -> list[Tally]:
     alone = []
     for number, config in enumerate(CONFIGS):
         project = Project(directory / f"alone-{number}", first.archive)
-        project.cache(config=config)
+        project.cache(TO_THE_GATE, config)
         alone.append(faults.contents(project))
     tallies = []
     for name, warm in (("8 runs at once, cold", False), ("8 runs at once, warm", True)):
         folder = directory / name
         project = first.copy(folder) if warm else Project(folder, first.archive)
-        runs = faults.at_once(project, [CONFIGS[i % len(CONFIGS)] for i in range(AT_ONCE)])
+        runs = faults.at_once(
+            project, TO_THE_GATE, [CONFIGS[i % len(CONFIGS)] for i in range(AT_ONCE)]
+        )
         tally = Tally(name, tried=len(runs), survived=sum(run.returncode == 0 for run in runs))
         tally.lost = len(faults.lost(project))
         for config, expected in zip(CONFIGS, alone, strict=True):
-            project.cache(config=config)
+            project.cache(TO_THE_GATE, config)
             found = faults.contents(project)
             tally.wrong += sum(found[asset] != expected[asset] for asset in expected)
         print(tally, file=sys.stderr, flush=True)

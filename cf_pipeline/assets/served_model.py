@@ -1,0 +1,80 @@
+"""The champion, fitted once more to every rating: what lists are made with."""
+
+import json
+from pathlib import Path
+
+import dagster as dg
+
+from cf_pipeline.artifacts import Artifact
+from cf_pipeline.caching import Artifacts, Metadata
+from cf_pipeline.code_version import code_version
+from cf_pipeline.metadata import rows_of, table_of
+from cf_pipeline.recommender.settings import FactorModelSettings
+from cf_pipeline.training_part import TrainingPart
+
+ROWS_TO_SHOW = 5
+
+
+@dg.asset(
+    group_name="recommendations",
+    kinds={"pytorch"},
+    io_manager_key="artifacts",
+    code_version=code_version(__name__),
+)
+def served_model(
+    context: dg.AssetExecutionContext,
+    artifacts: dg.ResourceParam[Artifacts],
+    champion_model: Artifact,
+) -> dg.MaterializeResult[Artifact]:
+    """The champion, fitted with the same settings to its test part too.
+
+    It is what people are shown, and is never judged: there is nothing left that it has not seen.
+    The gate has judged the same settings without the test part.
+
+    The folder holds all it takes to recommend: `Recommender.load(folder).recommend(user)`.
+    """
+
+    def build(directory: Path) -> Metadata:
+        import pandas as pd
+
+        from cf_pipeline.recommender.methods import device_for, fit
+        from cf_pipeline.recommender.ranking_model import RankingModel, refit
+        from cf_pipeline.recommender.serving import History, Recommender
+        from cf_pipeline.recommender.splits import read_part
+        from cf_pipeline.recommender.vocabulary import Vocabulary
+
+        folder = champion_model.verified()
+        split = folder / "train_test_split.parquet"
+        rows = pd.concat([read_part(split, "train"), read_part(split, "test")], ignore_index=True)
+        side_tables = (
+            pd.read_parquet(folder / "users.parquet"),
+            pd.read_parquet(folder / "movies.parquet"),
+        )
+        known = Vocabulary.of(rows["user"]), Vocabulary.of(rows["movie"])
+        settings = json.loads((folder / "settings.json").read_bytes())
+        config = FactorModelSettings.model_validate(settings)
+        device = device_for(config, settings["device"])
+        part = TrainingPart.of(rows, known, side_tables, device)
+        context.log.info(f"Fitting to all {len(rows)} ratings on {device}.")
+        fitted = fit(part.ratings, part.side, config, log=context.log.info)
+        fitted.model.vocabularies = known
+        model = refit(RankingModel.load(folder, device), part.ratings, part.side, fitted.model)
+        history = History.of(rows, rows[:0], part.movies)
+        Recommender(model, part.titles, history).save(directory)
+        if fitted.posterior:
+            fitted.posterior.save(directory)
+        for name in ("users.parquet", "movies.parquet"):
+            (directory / name).write_bytes((folder / name).read_bytes())
+
+        someone = part.users.decode([1])[0]
+        shown = Recommender.load(directory).recommend(someone, ROWS_TO_SHOW)
+        return {
+            "device": str(device),
+            "ratings": len(rows),
+            "users": len(part.users) - 1,
+            "movies": len(part.movies) - 1,
+            "train_seconds": fitted.seconds,
+            **({f"list_of_user_{someone}": table_of(rows_of(shown))} if len(shown) else {}),
+        }
+
+    return artifacts.materialize(context, build, [champion_model])

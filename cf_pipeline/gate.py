@@ -1,0 +1,111 @@
+"""The gate between a newly fitted model and people: what is asked of it, and what was found.
+
+It stands twice: as checks of the asset `challenger`, which block what is downstream in their run,
+and in `champion_model` itself, which no run can pass by.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import dagster as dg
+
+from cf_pipeline.champion import CHAMPION, Champions, Decision, is_barred, opponent_of
+from cf_pipeline.recommender.settings import GateSettings
+
+if TYPE_CHECKING:
+    from cf_pipeline.artifacts import Artifact
+    from cf_pipeline.recommender.promotion import Candidate
+
+FINDINGS = "findings.json"
+
+
+class Gate(GateSettings, dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The settings of the gate as a Dagster resource: its checks and `champion_model` share it."""
+
+
+class Challenger(NamedTuple):
+    """The results that make the model that may become the champion."""
+
+    train_test_split: Artifact
+    factor_model: Artifact
+    ranking_model: Artifact
+    evaluation_metrics: Artifact
+
+    @property
+    def made_from(self) -> dict[str, str]:
+        """The data version of each, and of the ratings."""
+        versions = {artifact.asset: artifact.data_version for artifact in self}
+        return {"ratings": self.train_test_split.inputs["ratings"], **versions}
+
+    def load(self) -> Candidate:
+        """Read what is judged."""
+        return _candidate(
+            self.train_test_split.path("train_test_split.parquet"),
+            self.ranking_model.verified(),
+            self.evaluation_metrics.path("evaluation_metrics.json"),
+        )
+
+
+def load_champion(champion: Artifact) -> Candidate:
+    """Read the champion that a challenger is compared with."""
+    folder = champion.verified()
+    return _candidate(
+        folder / "train_test_split.parquet", folder, folder / "evaluation_metrics.json"
+    )
+
+
+def judge(
+    challenger: Challenger, champions: Champions, decisions: Sequence[Decision], gate: Gate
+) -> list[dict[str, Any]]:
+    """Return the findings of the gate on a challenger, as JSON; see `promotion.findings`."""
+    from dataclasses import asdict
+
+    from cf_pipeline.recommender.promotion import findings
+
+    opponent = opponent_of(decisions, challenger.made_from)
+    champion = load_champion(champions.open(opponent)) if opponent else None
+    return [asdict(finding) for finding in findings(challenger.load(), champion, gate)]
+
+
+def recipe_config(
+    challenger: Challenger, decisions: Sequence[Decision], gate: Gate
+) -> dict[str, Any]:
+    """Return what decides the findings beside the challenger: whom it has to beat, and how."""
+    opponent = opponent_of(decisions, challenger.made_from)
+    settings = {name: getattr(gate, name) for name in GateSettings.model_fields}
+    return {CHAMPION: opponent.key if opponent else None, "gate": settings}
+
+
+def with_history(
+    findings: Sequence[Mapping[str, Any]],
+    decisions: Sequence[Decision],
+    made_from: Mapping[str, str],
+) -> list[dict[str, Any]]:
+    """Return findings with what the log of decisions says of a challenger."""
+    barred = is_barred(decisions, made_from)
+    why = "It was rolled back from." if barred else "It was not."
+    said = {"rule": "was_not_rolled_back", "passed": not barred, "why": why, "figures": {}}
+    return [said, *map(dict, findings)]
+
+
+def read_findings(judged: Artifact) -> list[dict[str, Any]]:
+    """Return the findings that were written into a result."""
+    found: list[dict[str, Any]] = json.loads(judged.path(FINDINGS).read_bytes())
+    return found
+
+
+def _candidate(split: Path, model: Path, evaluation: Path) -> Candidate:
+    from cf_pipeline.recommender.promotion import Candidate
+    from cf_pipeline.recommender.serving import Recommender
+    from cf_pipeline.recommender.splits import read_part
+
+    return Candidate(
+        read_part(split, "train"),
+        read_part(split, "test"),
+        Recommender.load(model),
+        json.loads(evaluation.read_bytes()),
+    )

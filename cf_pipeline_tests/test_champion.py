@@ -1,0 +1,214 @@
+"""What people are shown is the model that the gate lets through, whatever somebody tries; and
+somebody can decide otherwise, which is recorded."""
+
+import json
+import shutil
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from cf_pipeline.artifacts import ArtifactStore
+from cf_pipeline.champion import Champions, Decision
+from cf_pipeline.recommender.serving import Recommender
+from cf_pipeline_tests.project import Project, Run
+from cf_pipeline_tests.test_caching import ASSETS, FAST, outcome
+from cf_pipeline_tests.test_launching import latest_run
+from cf_pipeline_tests.webserver import webserver
+
+WORSE = {"factor_model": {"n_factors": 2, **FAST}}
+SHOWN = {"champion_model", "served_model", "recommendations", "similar_movies", "model_card"}
+
+
+def decisions(project: Project) -> list[Decision]:
+    return Champions(ArtifactStore(project.artifacts), print).decisions()
+
+
+def shown(project: Project) -> dict[str, str]:
+    """The data version of everything that people are shown."""
+    return {asset: of for asset, of in project.data_versions().items() if asset in SHOWN}
+
+
+def failed_checks(project: Project) -> dict[str, str]:
+    """The checks that failed in the latest run, and why."""
+    with project.instance() as instance:
+        records = instance.get_records_for_run(
+            latest_run(project), of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION
+        ).records
+    evaluations = [record.event_log_entry.asset_check_evaluation for record in records]
+    return {
+        of.check_name: str(of.metadata["why"].value) for of in evaluations if of and not of.passed
+    }
+
+
+def decide(project: Project, job: str, **config: Any) -> Run:
+    """Launch a job by which somebody decides, with more config than its own."""
+    decide = {"promote_by_hand": "promote", "roll_back": "roll back"}[job]
+    return project.execute(job, {"champion_model": {"decide": decide, **config}})
+
+
+@pytest.fixture(scope="module")
+def refused(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose latest model is worse than the champion; to be copied."""
+    project = finished.copy(tmp_path_factory.mktemp("refused") / "project")
+    before = shown(project)
+    run = project.materialize(config=WORSE)
+    assert run.returncode == 1
+    assert shown(project) == before
+    return project
+
+
+@pytest.fixture
+def worse(refused: Project, tmp_path) -> Project:
+    return refused.copy(tmp_path / "project")
+
+
+def test_the_first_model_is_promoted_and_served_after_a_fit_to_every_rating(finished):
+    (decision,) = decisions(finished)
+    assert (decision.number, decision.action) == (1, "promoted")
+    assert all(finding["passed"] for finding in decision.findings)
+    assert finished.metadata("champion_model")["latest_model_is_champion"] is True
+    assert finished.metadata("served_model")["ratings"] == 100_000
+    served = Recommender.load(finished.artifacts / "served_model" / "latest")
+    judged = Recommender.load(finished.artifacts / "champion_model" / "latest")
+    assert (len(served.users), len(served.movies)) == (944, 1683)
+    assert (len(judged.users), len(judged.movies)) == (944, 1651)
+    assert served.model.settings == judged.model.settings
+    assert served.model.weight == judged.model.weight
+
+
+def test_a_worse_model_fails_the_checks_and_nothing_downstream_is_made(refused):
+    assert {"challenger_beats_champion", "challenger_beats_baselines"} <= set(
+        failed_checks(refused)
+    )
+    assert "difference" in failed_checks(refused)["challenger_beats_champion"]
+    assert not SHOWN & set(refused.cache_of(latest_run(refused)))
+
+
+@pytest.mark.parametrize("select", ["champion_model", "champion_model*", "served_model*"])
+def test_materializing_the_champion_alone_does_not_pass_the_gate(worse, select):
+    before = shown(worse)
+    made = worse.cache(select)
+    assert set(made.values()) == {"hit"}
+    assert shown(worse) == before
+    if "champion_model" in made:
+        metadata = worse.metadata("champion_model")
+        assert metadata["latest_model_is_champion"] is False
+        assert "refused" in metadata["decision"]
+        rules = {row.data["rule"]: row.data["passed"] for row in metadata["findings"].records}
+        assert rules["challenger beats champion"] is False
+        assert rules["intervals hold"] is True
+        (promoted, refusal) = decisions(worse)
+        assert (promoted.action, refusal.action) == ("promoted", "refused")
+        assert refusal.champion == promoted.champion
+        worse.cache(select)
+        assert len(decisions(worse)) == 2  # what was said before is not said again
+
+
+def test_the_ui_does_not_pass_the_gate(worse):
+    before = shown(worse)
+    config = {"ops": {"champion_model": {"config": {"decide": "promote", "reason": "Let me in."}}}}
+    with webserver(worse) as server:
+        launched = server.launch({}, ["champion_model"])
+        assert server.finish(launched["run"]["runId"]) == "SUCCESS"
+        launched = server.launch(config, ["champion_model"])
+        assert server.finish(launched["run"]["runId"]) == "FAILURE"
+        whole = server.launch(worse.run_config(WORSE), sorted(ASSETS))
+        assert server.finish(whole["run"]["runId"]) == "FAILURE"
+    assert shown(worse) == before
+    assert {decision.action for decision in decisions(worse)} == {"promoted", "refused"}
+
+
+def test_config_that_decides_by_hand_is_for_the_jobs_alone(worse):
+    before = shown(worse)
+    config = {"champion_model": {"decide": "promote", "reason": "Let me in."}}
+    run = worse.materialize("champion_model", config)
+    assert run.returncode == 1
+    assert "Only the job promote_by_hand can promote" in run.output
+    assert shown(worse) == before
+
+
+def test_somebody_promotes_by_hand_goes_back_and_is_on_record(worse):
+    before = shown(worse)
+    run = decide(worse, "promote_by_hand")
+    assert run.returncode == 1
+    assert "needs a `reason`" in run.output
+    run = decide(worse, "promote_by_hand", reason="An experiment.")
+    assert run.returncode == 0, run.output
+    assert all(shown(worse)[asset] != before[asset] for asset in SHOWN)
+    last = decisions(worse)[-1]
+    assert (last.action, last.reason) == ("promoted by hand", "An experiment.")
+    # It is the champion now, and passes by being it.
+    assert worse.cache(config=WORSE) == outcome(set())
+
+    run = decide(worse, "roll_back", reason="People complain.")
+    assert run.returncode == 0, run.output
+    assert shown(worse) == before
+    last = decisions(worse)[-1]
+    assert (last.action, last.reason) == ("rolled back", "People complain.")
+    assert last.champion == decisions(worse)[0].champion
+    run = worse.materialize(config=WORSE)
+    assert run.returncode == 1
+    assert "was_not_rolled_back" in failed_checks(worse)
+    assert shown(worse) == before
+
+
+def test_a_better_model_replaces_the_champion(worse):
+    assert decide(worse, "promote_by_hand", reason="To be beaten.").returncode == 0
+    made = worse.cache()
+    assert made["challenger"] == "miss"
+    assert made["champion_model"] == "hit"  # it was kept before
+    last = decisions(worse)[-1]
+    assert last.action == "promoted"
+    figures = {name: of for one in last.findings for name, of in one["figures"].items()}
+    assert figures["rmse_difference"] < figures["rmse_difference_high"] < 0
+    assert figures["compared_ratings"] == 20_000
+    assert {one["rule"] for one in last.findings} >= {
+        *("new_ratings_are_plausible", "lists_are_no_worse")
+    }
+
+
+def test_a_model_of_another_split_is_not_judged_on_what_the_champion_has_seen(project):
+    before = shown(project)
+    run = project.materialize(config={"train_test_split": {"fold": "u2"}, "factor_model": FAST})
+    assert run.returncode == 1
+    assert (
+        "Only 0 of 20,000 held-out ratings" in failed_checks(project)["challenger_beats_champion"]
+    )
+    assert shown(project) == before
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (0, "That is the champion, or none"),
+        (1, "That is the champion, or none"),
+        (9, "no decision 9"),
+    ],
+)
+def test_there_is_nothing_to_roll_back_to(project, number, said):
+    run = decide(project, "roll_back", decision=number, reason="I want to.")
+    assert run.returncode == 1
+    assert said in run.output
+    assert len(decisions(project)) == 1
+
+
+def test_a_champion_that_is_lost_is_kept_again_or_named(project, refused):
+    key = decisions(project)[0].champion
+    assert key is not None
+    shutil.rmtree(project.artifacts / "champion_model" / key.key)
+    assert project.cache() == outcome({"champion_model"})
+    shutil.rmtree(refused.artifacts / "champion_model" / key.key)
+    run = refused.materialize("champion_model")
+    assert run.returncode == 1
+    assert f"champion_model {key.key} is not in the artifact store" in run.output
+
+
+def test_an_altered_decision_is_no_pointer(project):
+    (path,) = (project.artifacts / "champion_model" / "records").glob("*.json")
+    record = json.loads(path.read_text())
+    record["champion"]["key"] = "0" * 32
+    path.write_text(json.dumps(record))
+    run = project.materialize("champion_model")
+    assert run.returncode == 1
+    assert "altered" in run.output
