@@ -5,28 +5,34 @@ its code, its config and the data versions of its inputs. What stands under that
 absent: it is built beside it and renamed into place. A manifest records every file's SHA-256, so a
 deleted, truncated or altered result is recognised and built again.
 
+Behind the store there may be a remote that machines share (`cf_pipeline.remote`): what is not here
+is looked for there before it is built, and what is here is published there.
+
 Nothing here knows Dagster: see `cf_pipeline.caching` for how assets use it, and
 `cf_pipeline.upkeep` for what is removed, and when.
 """
 
 from __future__ import annotations
 
-import hashlib
+import logging
 import os
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from cf_pipeline.locks import Log, exclusive
+from cf_pipeline.recommender.downloads import sha256
 from cf_pipeline.records import LocalRecords, Records
+from cf_pipeline.remote import Remote
 from cf_pipeline.store_layout import (
     ArtifactError,
     digest,
     ensure_layout,
+    fresh,
+    put,
     sealed,
     sync,
     unsealed,
@@ -36,6 +42,7 @@ from cf_pipeline.store_layout import (
 Build = Callable[[Path], Mapping[str, Any]]
 
 MANIFEST = "manifest.json"
+LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -81,8 +88,7 @@ class Artifact:
         """
         path = self.directory / name
         try:
-            with path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+            found = sha256(path)
         except OSError as error:
             raise ArtifactError(f"{path} of {self.asset} cannot be read: {error}") from error
         if found != self.files[name]:
@@ -118,19 +124,31 @@ class ArtifactStore:
 
     `<asset>/latest` is a link to the result used last, for people and notebooks; the pipeline never
     reads it. A result's directory was modified, by its time, when the result was last used.
+
+    `remote` is what machines share behind their stores, if anything. A store with a remote that
+    cannot be reached fails: to build alone what others have would go unnoticed.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, remote: Remote | None = None) -> None:
         self.root = root.absolute()
+        self.remote = remote
 
-    def open(self, asset: str, key: str) -> Artifact:
+    def open(self, asset: str, key: str, log: Log = LOGGER.warning) -> Artifact:
         """Return the result `key` of `asset`; its files are verified where they are used.
 
-        It counts as used from now on.
+        It counts as used from now on. It is fetched from the remote if it is only there.
 
         Raises:
             ArtifactError: there is no such result, or its manifest is damaged.
         """
+        directory = self.root / asset / key
+        if self.remote is not None and not directory.exists():
+            with self._making(asset, key, log):
+                if not directory.exists():
+                    self._fetch(self.remote, asset, key, log)
+        return self._open(asset, key)
+
+    def _open(self, asset: str, key: str) -> Artifact:
         directory = self.root / asset / key
         try:
             _touch(directory)
@@ -154,11 +172,13 @@ class ArtifactStore:
         )
 
     def records(self, asset: str, log: Log) -> Records:
-        """Return the log of records that is kept for `asset` beside its results."""
+        """Return the log of records that is kept for `asset`: on the remote, where there is one."""
+        if self.remote is not None:
+            return self.remote.records(asset)
         return LocalRecords(self.root, asset, log)
 
     def get_or_build(self, recipe: Recipe, build: Build, log: Log) -> tuple[Artifact, bool]:
-        """Return the recipe's result and whether it was there already.
+        """Return the recipe's result and whether it was there already, or on the remote.
 
         `build` writes the result's files into the empty directory it is given and returns the
         metadata. It runs in one process at a time for a recipe: others wait, then find the result.
@@ -166,43 +186,54 @@ class ArtifactStore:
         nothing behind under the result's name.
 
         Raises:
-            ArtifactError: the store cannot be written, or is of a later release of cf_pipeline.
+            ArtifactError: the store cannot be written, or is of a later release of cf_pipeline; or
+            the remote cannot be used, in which case what was built stays here.
         """
         artifact = self._find(recipe, log)
-        hit = artifact is not None
+        hit, last_commit = artifact is not None, 0
         if artifact is None:
-            ensure_layout(self.root, log)
-            with writing(self.root, recipe.asset):
-                parent = self.root / recipe.asset
-                parent.mkdir(parents=True, exist_ok=True)
-                with exclusive(parent / f"{recipe.key}.lock", log):
-                    artifact = self._find(recipe, log)
-                    hit = artifact is not None
-                    if artifact is None:
-                        artifact = self._build(recipe, build)
+            with self._making(recipe.asset, recipe.key, log):
+                artifact = self._find(recipe, log)
+                if artifact is None and self.remote is not None:
+                    last_commit = self.remote.last_commit(recipe.asset, recipe.key)
+                    artifact = self._fetch(self.remote, recipe.asset, recipe.key, log)
+                hit = artifact is not None
+                if artifact is None:
+                    artifact = self._build(recipe, build)
         self._point_latest(artifact, log)
+        self._publish(artifact, after=0 if hit else last_commit)
         return artifact, hit
+
+    @contextmanager
+    def _making(self, asset: str, key: str, log: Log) -> Iterator[None]:
+        """Hold the result's lock, in a store that can be written."""
+        ensure_layout(self.root, log)
+        with writing(self.root, asset):
+            parent = self.root / asset
+            parent.mkdir(parents=True, exist_ok=True)
+            with exclusive(parent / f"{key}.lock", log):
+                yield
 
     def _find(self, recipe: Recipe, log: Log) -> Artifact | None:
         if not (self.root / recipe.asset / recipe.key).exists():
             return None
         try:
-            artifact = self.open(recipe.asset, recipe.key)
+            artifact = self._open(recipe.asset, recipe.key)
             artifact.verified()
         except ArtifactError as error:
             log(f"Not reused: {error}")
             return None
         return artifact
 
+    def _fetch(self, remote: Remote, asset: str, key: str, log: Log) -> Artifact | None:
+        with fresh(self.root / asset / key) as partial:
+            if not remote.fetch(asset, key, partial, log):
+                return None
+            put(partial, self.root / asset / key)
+        return self._open(asset, key)
+
     def _build(self, recipe: Recipe, build: Build) -> Artifact:
-        final = self.root / recipe.asset / recipe.key
-        # The lock is ours, so whatever is left here belonged to a process that died. A child of it
-        # may still write there: ours is another directory.
-        for left in final.parent.glob(f"{recipe.key}.*partial"):
-            shutil.rmtree(left, ignore_errors=True)
-        partial = final.with_suffix(f".{uuid4().hex[:8]}.partial")
-        partial.mkdir()
-        try:
+        with fresh(self.root / recipe.asset / recipe.key) as partial:
             metadata = build(partial)
             files = {path.name: _sealed_file(path) for path in sorted(partial.iterdir())}
             manifest = {
@@ -214,14 +245,14 @@ class ArtifactStore:
             path = partial / MANIFEST
             path.write_bytes(sealed(manifest))
             sync(path)
-            sync(partial)
-            if final.exists():  # damaged, or it would have been found
-                shutil.rmtree(final)
-            partial.rename(final)
-            sync(final.parent)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-        return self.open(recipe.asset, recipe.key)
+            put(partial, self.root / recipe.asset / recipe.key)
+        return self._open(recipe.asset, recipe.key)
+
+    def _publish(self, artifact: Artifact, after: int) -> None:
+        if self.remote is not None:
+            directory = artifact.directory
+            files = {**artifact.files, MANIFEST: sha256(directory / MANIFEST)}
+            self.remote.publish(artifact.asset, artifact.key, directory, files, after)
 
     def _point_latest(self, artifact: Artifact, log: Log) -> None:
         link = self.root / artifact.asset / "latest"
@@ -254,5 +285,4 @@ def _touch(directory: Path) -> None:
 def _sealed_file(path: Path) -> str:
     """Return the file's SHA-256, once it is on the disk: the rename must not outlive its bytes."""
     sync(path)
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256(path)

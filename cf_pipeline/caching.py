@@ -20,6 +20,7 @@ from pydantic import Field
 from cf_pipeline import runs
 from cf_pipeline.artifacts import Artifact, ArtifactStore, Recipe
 from cf_pipeline.code_version import edited_modules
+from cf_pipeline.remote import Remote
 from cf_pipeline.store_layout import ArtifactError, ensure_layout, writing
 
 Metadata = Mapping[str, Any]  # values that Dagster takes as metadata
@@ -47,16 +48,18 @@ class Artifacts(dg.ConfigurableIOManager):
 
     @property
     def store(self) -> ArtifactStore:
-        """The store under `root`."""
-        return ArtifactStore(Path(self.root))
+        """The store under `root`, and behind it the remote that CF_PIPELINE_REMOTE names."""
+        return ArtifactStore(Path(self.root), Remote.from_environment())
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Say that the run is in progress, and fail those that no longer are."""
         instance, run, log = context.instance, context.run, dg.get_dagster_logger().warning
         if instance is None or run is None:
             return
-        root = self.store.root
+        root, remote = self.store.root, self.store.remote
         ensure_layout(root, log)
+        if remote is not None:
+            remote.check()
         if not os.access(root, os.W_OK):
             log(f"{root} can only be read: this run takes what is there.")
             return

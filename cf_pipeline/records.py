@@ -47,19 +47,22 @@ class Records(ABC):
         record = unsealed(self.read_bytes(number), where)
         if record.get("number") != number:
             raise ArtifactError(f"{where} is the record {record.get('number')!r}, by its content.")
+        record.pop("writer")
         return record
 
     def append(self, number: int, record: Mapping[str, Any]) -> bool:
         """Add a record, and return whether `number`, 1 or more, was free; it lasts from then on.
 
-        `record` is JSON. Its key `number` is set to the number.
+        `record` is JSON. Its key `number` is set to the number, and `writer` is taken.
 
         Raises:
             ArtifactError: it cannot be written.
         """
         if number < 1:
             raise ValueError(f"Records are numbered from 1 on, and this one has {number}.")
-        return self.create(number, sealed({**record, "number": number}))
+        # Equal records of two writers differ by it: each must know whose is there.
+        writer = uuid4().hex
+        return self.create(number, sealed({**record, "number": number, "writer": writer}))
 
     @abstractmethod
     def numbers(self) -> list[int]:
@@ -110,17 +113,7 @@ class LocalRecords(Records):
             self._folder.mkdir(parents=True, exist_ok=True)
             # So that nobody sweeps what is being written.
             with exclusive(self._folder / "append.lock", self.log):
-                fresh = self._folder / f"append.{uuid4().hex[:8]}.partial"
-                try:
-                    fresh.write_bytes(content)
-                    sync(fresh)
-                    os.link(fresh, self.place(number))  # unlike a rename, it replaces nothing
-                    sync(self._folder)
-                except FileExistsError:
-                    return False
-                finally:
-                    fresh.unlink(missing_ok=True)
-        return True
+                return create_whole(self.place(number), content)
 
     @property
     def _folder(self) -> Path:
@@ -130,3 +123,18 @@ class LocalRecords(Records):
 def record_name(number: int) -> str:
     """Return the name of a record's file, which sorts as its number does up to a million."""
     return f"{number:06}.json"
+
+
+def create_whole(path: Path, content: bytes) -> bool:
+    """Write a file that nobody sees before it is whole and on the disk; False if it is there."""
+    fresh = path.with_name(f"append.{uuid4().hex[:8]}.partial")
+    try:
+        fresh.write_bytes(content)
+        sync(fresh)
+        os.link(fresh, path)  # unlike a rename, it replaces nothing
+        sync(path.parent)
+    except FileExistsError:
+        return False
+    finally:
+        fresh.unlink(missing_ok=True)
+    return True

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from cf_pipeline.locks import Log, exclusive, if_free, is_held
 
@@ -114,6 +115,30 @@ def sweep(path: Path) -> bool:
         elif free and path != lock:  # which goes when it is given back
             path.unlink(missing_ok=True)
     return free
+
+
+@contextmanager
+def fresh(final: Path) -> Iterator[Path]:
+    """Yield a new directory beside the place of a result, whose lock is held; it does not last."""
+    # Whatever is left here belonged to a process that died. A child of it may still write there:
+    # ours is another directory.
+    for left in final.parent.glob(f"{final.name}.*partial"):
+        shutil.rmtree(left, ignore_errors=True)
+    partial = final.with_suffix(f".{uuid4().hex[:8]}.partial")
+    partial.mkdir()
+    try:
+        yield partial
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def put(partial: Path, final: Path) -> None:
+    """Put a directory, whose files are on the disk, into the place of a result."""
+    sync(partial)
+    if final.exists():  # damaged, or it would have been found
+        shutil.rmtree(final)
+    partial.rename(final)
+    sync(final.parent)
 
 
 def digest(value: object) -> str:

@@ -16,13 +16,7 @@ from hypothesis import strategies as st
 
 from cf_pipeline.artifacts import Artifact, ArtifactStore, Recipe
 from cf_pipeline.store_layout import ArtifactError
-
-RECIPE = Recipe(asset="numbers", code_version="1", config={"n": 3}, inputs={"source": "v1"})
-
-
-def build(directory: Path) -> Mapping[str, str]:
-    (directory / "numbers.txt").write_text("1 2 3")
-    return {"total": "6"}
+from cf_pipeline_tests.machines import RECIPE, build
 
 
 def forbidden(directory: Path) -> Mapping[str, str]:
