@@ -119,6 +119,7 @@ def tidy_store(
     root, removed, swept = artifacts.store.root, 0, 0
     with exclusive(root / "upkeep.lock", context.log.info):
         latest = upkeep.latest_in_history(context.instance, root)
+        latest |= upkeep.champions(artifacts.store, context.log.info)
         results, left = upkeep.unneeded(root, config.keep, latest), leftovers(root)
         shown = [result.shown() for result in results]
         for line in [*shown, *left]:

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel
 
-from cf_pipeline.records import LocalRecords
-
 if TYPE_CHECKING:
     from cf_pipeline.artifacts import Artifact, ArtifactStore
     from cf_pipeline.locks import Log
@@ -64,7 +62,7 @@ class Champions:
 
     def __init__(self, store: ArtifactStore, log: Log) -> None:
         self.store = store
-        self._records = LocalRecords(store.root, CHAMPION, log)
+        self._records = store.records(CHAMPION, log)
 
     def decisions(self) -> list[Decision]:
         """Return all decisions, the first one first.

@@ -7,7 +7,6 @@ it was used since a run in progress began.
 
 from __future__ import annotations
 
-import logging
 import shutil
 from collections.abc import Set
 from contextlib import suppress
@@ -21,7 +20,7 @@ import dagster as dg
 from cf_pipeline import runs
 from cf_pipeline.artifacts import ArtifactStore
 from cf_pipeline.champion import CHAMPION, Champions, champion_of, opponent_of
-from cf_pipeline.locks import if_free
+from cf_pipeline.locks import Log, if_free
 from cf_pipeline.store_layout import results
 
 
@@ -51,11 +50,10 @@ class StoredResult:
 def unneeded(root: Path, keep: int, latest: Set[Path]) -> list[StoredResult]:
     """Return the results that are not needed, each asset's in the order of their last use.
 
-    `keep` is how many an asset keeps of those used last; `latest` are the directories to which
-    Dagster's history points.
+    `keep` is how many an asset keeps of those used last; `latest` are directories that stay in any
+    case, such as those to which Dagster's history points.
     """
     began = runs.oldest_start(root)
-    latest = latest | _champions(root)
     found = []
     for _, stored in sorted(_by_asset(root).items()):
         folder = stored[0].directory.parent
@@ -83,6 +81,14 @@ def remove(result: StoredResult) -> bool:
     return True
 
 
+def champions(store: ArtifactStore, log: Log) -> set[Path]:
+    """Return the directories of the champion and of the one before, to which one can go back."""
+    decisions = Champions(store, log).decisions()
+    champion = champion_of(decisions)
+    before = champion and opponent_of(decisions, champion.made_from)
+    return {store.root / CHAMPION / version.key for version in (champion, before) if version}
+
+
 def latest_in_history(instance: dg.DagsterInstance, root: Path) -> set[Path]:
     """Return the directory of each asset's latest result in Dagster's history."""
     directories = set()
@@ -92,14 +98,6 @@ def latest_in_history(instance: dg.DagsterInstance, root: Path) -> set[Path]:
         if materialization and (cache_key := materialization.metadata.get("cache_key")):
             directories.add(root / key.to_user_string() / str(cache_key.value))
     return directories
-
-
-def _champions(root: Path) -> set[Path]:
-    """Return the directories of the champion and of the one to roll back to."""
-    decisions = Champions(ArtifactStore(root), logging.getLogger(__name__).info).decisions()
-    champion = champion_of(decisions)
-    before = champion and opponent_of(decisions, champion.made_from)
-    return {root / CHAMPION / version.key for version in (champion, before) if version}
 
 
 def _by_asset(root: Path) -> dict[str, list[StoredResult]]:

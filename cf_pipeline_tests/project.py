@@ -11,6 +11,7 @@ from contextlib import chdir
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import dagster as dg
 
@@ -32,7 +33,8 @@ class Project:
     own.
 
     `package` is the directory the package is imported from: the repository, or an edited copy of
-    it. `prefix` is a command that runs the command line, such as one that limits it.
+    it. `prefix` is a command that runs the command line, such as one that limits it. `dagster_yaml`
+    is what to take instead of the repository's.
     """
 
     directory: Path
@@ -40,11 +42,13 @@ class Project:
     package: Path = REPOSITORY
     environment: dict[str, str] = field(default_factory=dict)
     prefix: tuple[str, ...] = ()
+    dagster_yaml: Path = REPOSITORY / "dagster.yaml"
 
     def __post_init__(self) -> None:
         self.directory.mkdir(exist_ok=True)
-        for name in ("dagster.yaml", "workspace.yaml", "pyproject.toml"):
-            shutil.copy(REPOSITORY / name, self.directory)
+        for path in (REPOSITORY / "workspace.yaml", REPOSITORY / "pyproject.toml"):
+            shutil.copy(path, self.directory)
+        shutil.copy(self.dagster_yaml, self.directory / "dagster.yaml")
 
     def copy(self, directory: Path) -> "Project":
         """Return a project that goes on from here in another directory, history and artifacts
@@ -112,6 +116,10 @@ class Project:
         run_config.write_text(json.dumps({"ops": ops}))
         command = [sys.executable, "-m", "dagster", "job", "execute"]
         command += ["-m", "cf_pipeline.definitions", "-j", job, "--config", str(run_config)]
+        return self.run_to_end(*command)
+
+    def run_to_end(self, *command: str) -> Run:
+        """Run a command in the project to the end, whatever the end is."""
         done = subprocess.run(
             command,
             cwd=self.directory,
@@ -168,7 +176,7 @@ class Project:
 
     def instance(self) -> dg.DagsterInstance:
         """The project's Dagster instance, to be used as a context manager."""
-        with chdir(self.directory):
+        with chdir(self.directory), patch.dict(os.environ, self.environment):
             return dg.DagsterInstance.from_config(str(self.directory))
 
     def files(self) -> dict[Path, tuple[int, int]]:

@@ -75,37 +75,48 @@ class Webserver:
         return {node["assetKey"]["path"][0]: node["staleStatus"] for node in nodes}
 
 
+def free_port() -> int:
+    """Return a port of the loopback on which nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 @contextmanager
 def webserver(project: Project, development: bool = False) -> Iterator[Webserver]:
     """Run the server while the block lasts: alone, or with the daemon, by `dagster dev`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = ["-m", "dagster_webserver", "-h", "127.0.0.1"]
+    port = free_port()
+    command = ["dagster_webserver", "-h", "127.0.0.1"]
     if development:
-        command = ["-m", "dagster", "dev"]  # listens where it does by default
-    log = (project.directory / "webserver.log").open("w")
-    process = subprocess.Popen(
-        [sys.executable, *command, "-p", str(port)],
-        cwd=project.directory,
-        env=project.variables(),
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        # A group of its own: the code server and the runs it starts end with it.
-        start_new_session=True,
-    )
-    try:
+        command = ["dagster", "dev"]  # listens where it does by default
+    with service(project, *command, "-p", str(port)) as process:
         server = Webserver(f"http://127.0.0.1:{port}", process.pid)
         _wait_until_up(server, process)
         yield server
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
+
+
+@contextmanager
+def service(project: Project, module: str, *arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a module of Dagster's in the project while the block lasts."""
+    with (project.directory / f"{module}.log").open("a") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            cwd=project.directory,
+            env=project.variables(),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            # A group of its own: the code server and the runs it starts end with it.
+            start_new_session=True,
+        )
         try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        log.close()
+            yield process
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
 
 def _wait_until_up(server: Webserver, process: "subprocess.Popen[bytes]") -> None:
