@@ -8,17 +8,19 @@ from pydantic import Field
 from cf_pipeline.artifacts import Artifact
 from cf_pipeline.caching import Artifacts, Metadata
 from cf_pipeline.code_version import code_version
+from cf_pipeline.deployment import DEPLOYMENT
 
 
 class MovielensArchiveConfig(dg.Config):
     """Where the archive comes from, and how long to try."""
 
     sources: list[str] = Field(
-        ["auto"],
+        DEPLOYMENT.sources,
         description="Sources in the order they are tried: 'official' (files.grouplens.org), "
         "'package_index' (the copy in the recbole wheel, through pip), the path of a local zip, "
         "wheel or folder, or 'auto' (official, then package_index). No addresses: a mirror's goes "
-        "into the environment variable CF_PIPELINE_MOVIELENS_URL.",
+        "into the environment variable CF_PIPELINE_MOVIELENS_URL. Default: the path in "
+        "CF_PIPELINE_RATINGS, or 'auto'.",
     )
     timeout: float = Field(
         60.0, gt=0, le=86_400, description="Seconds that one source may take in all."
