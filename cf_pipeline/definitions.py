@@ -12,14 +12,10 @@ from cf_pipeline.assets.ratings import movies, ratings, users
 from cf_pipeline.assets.recommendations import recommendations, similar_movies
 from cf_pipeline.assets.train_test_split import train_test_split
 from cf_pipeline.assets.vocabularies import vocabularies
-from cf_pipeline.automation import (
-    dead_runs,
-    hyperparameter_search,
-    store_upkeep,
-    store_upkeep_schedule,
-)
 from cf_pipeline.caching import Artifacts
 from cf_pipeline.checks import a_sequel_is_similar, ratings_checks
+from cf_pipeline.search_job import hyperparameter_search
+from cf_pipeline.upkeep_job import dead_runs, store_upkeep, store_upkeep_schedule
 
 defs = dg.Definitions(
     assets=[

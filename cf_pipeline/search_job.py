@@ -1,4 +1,4 @@
-"""Jobs, schedules and sensors: what runs beside the assets."""
+"""The job that searches better settings for the factor model."""
 
 import json
 from importlib.util import find_spec
@@ -8,13 +8,11 @@ from pathlib import Path
 import dagster as dg
 from pydantic import Field
 
-from cf_pipeline import runs, upkeep
 from cf_pipeline.caching import Artifacts, Metadata, shown_metadata
 from cf_pipeline.code_version import code_version
-from cf_pipeline.locks import exclusive
+from cf_pipeline.devices import training_on
 from cf_pipeline.metadata import table_of
 from cf_pipeline.recommender.settings import FactorModelSettings
-from cf_pipeline.store_layout import leftovers, sweep
 from cf_pipeline.training_part import load_training_part
 
 OPTUNA = "Hyper-parameter search needs Optuna: pip install 'cf_pipeline[search]'."
@@ -50,16 +48,18 @@ def search_hyperparameters(
         from cf_pipeline.recommender.hyperparameter_search import search
         from cf_pipeline.recommender.methods import device_for
 
-        part = load_training_part(**inputs, device=device_for(config, config.device))
-        study = search(
-            part.ratings,
-            part.side,
-            config,
-            n_trials=config.n_trials,
-            validation_fraction=config.validation_fraction,
-            storage=directory / "study.db",
-            log=context.log.info,
-        )
+        device = device_for(config, config.device)
+        with training_on(device, context.log.info):
+            part = load_training_part(**inputs, device=device)
+            study = search(
+                part.ratings,
+                part.side,
+                config,
+                n_trials=config.n_trials,
+                validation_fraction=config.validation_fraction,
+                storage=directory / "study.db",
+                log=context.log.info,
+            )
         given = config.model_dump(
             include=set(FactorModelSettings.model_fields), exclude_defaults=True
         )
@@ -96,65 +96,3 @@ def search_hyperparameters(
 def hyperparameter_search() -> None:
     """Search better settings for the factor model, on rows carved from its training part."""
     search_hyperparameters()
-
-
-class UpkeepConfig(dg.Config):
-    """What the artifact store keeps."""
-
-    keep: int = Field(
-        10,
-        ge=1,
-        description="Results that each asset keeps, those used last. One to which a link or "
-        "Dagster's history points as the latest stays in any case, as does what was used since a "
-        "run in progress began.",
-    )
-    dry_run: bool = Field(False, description="Only say what would be removed.")
-
-
-@dg.op
-def tidy_store(
-    context: dg.OpExecutionContext, artifacts: dg.ResourceParam[Artifacts], config: UpkeepConfig
-) -> None:
-    """Remove results that nobody needs, and what processes left that were killed."""
-    root, removed, swept = artifacts.store.root, 0, 0
-    with exclusive(root / "upkeep.lock", context.log.info):
-        latest = upkeep.latest_in_history(context.instance, root)
-        results, left = upkeep.unneeded(root, config.keep, latest), leftovers(root)
-        shown = [result.shown() for result in results]
-        for line in [*shown, *left]:
-            context.log.info(f"{'Would remove' if config.dry_run else 'Removing'} {line}")
-        if not config.dry_run:
-            removed = sum(map(upkeep.remove, results))
-            swept = sum(map(sweep, left))
-    context.add_output_metadata(
-        {
-            "dry_run": config.dry_run,
-            "unneeded": len(results),
-            "removed": removed,
-            "leftovers": len(left),
-            "swept": swept,
-            **({"results": table_of(shown)} if shown else {}),
-        }
-    )
-
-
-@dg.job
-def store_upkeep() -> None:
-    """Remove from the artifact store what nobody needs; see its config for what is kept."""
-    tidy_store()
-
-
-store_upkeep_schedule = dg.ScheduleDefinition(
-    job=store_upkeep,
-    cron_schedule="0 4 * * *",
-    description="Tidies the artifact store every night. Off until somebody switches it on.",
-)
-
-
-@dg.sensor(minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.RUNNING)
-def dead_runs(
-    context: dg.SensorEvaluationContext, artifacts: dg.ResourceParam[Artifacts]
-) -> dg.SkipReason:
-    """Marks runs as failed whose process was killed, of which Dagster hears nothing."""
-    failed = runs.fail_dead_runs(context.instance, artifacts.store.root, context.log.warning)
-    return dg.SkipReason(f"Marked as failed: {', '.join(failed) or 'none'}.")
