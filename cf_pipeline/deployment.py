@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+import dagster as dg
 from dagster._utils.schedules import is_valid_cron_string
 
 RATINGS = "CF_PIPELINE_RATINGS"
@@ -66,6 +67,16 @@ class Deployment:
     def sources(self) -> list[str]:
         """The sources of the archive, unless a run's config names others."""
         return [self.ratings or "auto"]
+
+    @property
+    def schedule_status(self) -> dg.DefaultScheduleStatus:
+        """Whether schedules run until somebody says otherwise in the UI."""
+        return dg.DefaultScheduleStatus["RUNNING" if self.automation else "STOPPED"]
+
+    @property
+    def sensor_status(self) -> dg.DefaultSensorStatus:
+        """Whether sensors run until somebody says otherwise in the UI."""
+        return dg.DefaultSensorStatus["RUNNING" if self.automation else "STOPPED"]
 
 
 def _path(said: Mapping[str, str]) -> str | None:

@@ -10,6 +10,9 @@ from cf_pipeline.caching import Artifacts, Metadata
 from cf_pipeline.code_version import code_version
 from cf_pipeline.deployment import DEPLOYMENT
 
+# Seconds before each new try of what may have passed by then.
+WAITS = (5, 10, 20)
+
 
 class MovielensArchiveConfig(dg.Config):
     """Where the archive comes from, and how long to try."""
@@ -26,6 +29,11 @@ class MovielensArchiveConfig(dg.Config):
         60.0, gt=0, le=86_400, description="Seconds that one source may take in all."
     )
     retries: int = Field(2, ge=0, description="How often a failed download is tried again.")
+    revision: str = Field(
+        "",
+        description="What the source says of its revision, as the sensor new_ratings found it: for "
+        "another the archive is received anew.",
+    )
 
 
 @dg.asset(
@@ -43,13 +51,19 @@ def movielens_archive(
     from cf_pipeline.recommender import sources
 
     def build(directory: Path) -> Metadata:
-        received = sources.fetch_archive(
-            directory,
-            config.sources,
-            timeout=config.timeout,
-            retries=config.retries,
-            log=context.log.info,
-        )
+        try:
+            received = sources.fetch_archive(
+                directory,
+                config.sources,
+                timeout=config.timeout,
+                retries=config.retries,
+                log=context.log.info,
+            )
+        except sources.ArchiveUnavailableError as error:
+            number = context.retry_number
+            if not error.transient or number == len(WAITS):
+                raise
+            raise dg.RetryRequested(len(WAITS), WAITS[number]) from error
         return {
             "source": received.source,
             "bytes": received.bytes,
@@ -61,5 +75,7 @@ def movielens_archive(
 
     # How long and how often to try decides whether there is a result, not what it is; nor does the
     # path of a local copy.
-    fingerprints = sources.source_fingerprint(config.sources)
-    return artifacts.materialize(context, build, config={"fingerprints": fingerprints})
+    recipe: dict[str, object] = {"fingerprints": sources.source_fingerprint(config.sources)}
+    if config.revision:
+        recipe["revision"] = config.revision
+    return artifacts.materialize(context, build, config=recipe)
