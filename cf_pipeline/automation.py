@@ -1,161 +1,77 @@
-"""Jobs, schedules and sensors: what runs beside the assets."""
+"""What every asset does by itself: when it follows a change, and when it counts as out of date."""
 
-import json
-from importlib.util import find_spec
-from operator import itemgetter
-from pathlib import Path
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
 
 import dagster as dg
-from pydantic import Field
 
-from cf_pipeline import runs, upkeep
-from cf_pipeline.caching import Artifacts, Metadata, shown_metadata
-from cf_pipeline.code_version import code_version
-from cf_pipeline.locks import exclusive
-from cf_pipeline.metadata import table_of
-from cf_pipeline.recommender.settings import FactorModelSettings
-from cf_pipeline.store_layout import leftovers, sweep
-from cf_pipeline.training_part import load_training_part
+from cf_pipeline.deployment import DEPLOYMENT
+from cf_pipeline.retraining import RETRIES_OF_KILLED_RUNS
 
-OPTUNA = "Hyper-parameter search needs Optuna: pip install 'cf_pipeline[search]'."
-INPUTS = ("train_test_split", "vocabularies", "movies", "users")
+# What arrives from outside is started by the schedule and the sensor on it; the leaderboards, which
+# take minutes and decide nothing, by people.
+STARTED_OTHERWISE = {"movielens_archive", "cross_validation"}
 
-
-class SearchConfig(FactorModelSettings, dg.Config):
-    """What is searched: settings of `method`, from those given here on."""
-
-    n_trials: int = Field(20, gt=0, description="Settings to try, the given ones first.")
-    validation_fraction: float = Field(
-        0.1, gt=0, lt=1, description="Share of the training part on which trials are judged."
-    )
-    device: str = Field("auto", description="As of factor_model.")
+# By the retraining's default of once a day: a night that failed, or a champion that nothing has
+# beaten for long, shows in the UI.
+FRESHNESS = {
+    "movielens_archive": dg.FreshnessPolicy.time_window(timedelta(days=7), timedelta(days=2)),
+    "champion_model": dg.FreshnessPolicy.time_window(timedelta(days=30), timedelta(days=7)),
+}
 
 
-@dg.op
-def search_hyperparameters(
-    context: dg.OpExecutionContext, artifacts: dg.ResourceParam[Artifacts], config: SearchConfig
-) -> None:
-    """Try settings on rows carved from the latest training part; the test part is not read.
+def follows_changes() -> dg.AutomationCondition[dg.AssetKey | dg.AssetCheckKey]:
+    """Return the condition under which an asset is materialized because something changed.
 
-    The study and its best settings are kept in the artifact store, and shown as the asset
-    `hyperparameter_search`.
+    It starts when the asset goes missing, when its own code changes, or when an input comes out
+    other than before (`data_version_changed`: an input that is made anew and comes out equal starts
+    nothing) or is about to be made (`will_be_requested`: all that a change reaches is made in one
+    run, in order; what lies between two inputs would else be left behind, and a model of one split
+    met with vocabularies of another, which the cache refuses. What comes out equal then is a hit).
+
+    - `since_last_handled`: it stays started until the asset was requested or made, so that what
+      cannot run yet is not forgotten, and what failed is not tried for ever.
+    - `~any_deps_missing`: there must be something to work on.
+    - `~any_deps_in_progress`, `~in_progress`: a run that is on its way brings the rest of its
+      results, and perhaps the asset itself.
+    - `all_deps_blocking_checks_passed`: never past a check that failed. Within the run that makes
+      an input, Dagster itself stops at its checks.
     """
-    if find_spec("optuna") is None:
-        raise dg.Failure(OPTUNA)
-    inputs = {name: artifacts.latest(context.instance, dg.AssetKey(name)) for name in INPUTS}
+    condition = dg.AutomationCondition
+    changed = condition.data_version_changed() | condition.will_be_requested()
+    started: dg.AutomationCondition[Any] = (
+        condition.missing().newly_true()
+        | condition.code_version_changed()
+        | condition.any_deps_match(changed)
+    )
+    return (
+        started.since_last_handled()
+        & ~condition.any_deps_missing()
+        & ~condition.any_deps_in_progress()
+        & ~condition.in_progress()
+        & condition.all_deps_blocking_checks_passed()
+    ).with_label("follows_changes")
 
-    def build(directory: Path) -> Metadata:
-        from optuna.trial import TrialState
 
-        from cf_pipeline.recommender.hyperparameter_search import search
-        from cf_pipeline.recommender.methods import device_for
+def automated(assets: Sequence[dg.AssetsDefinition]) -> Sequence[dg.AssetsDefinition]:
+    """Return the assets with their automation conditions and freshness policies."""
 
-        part = load_training_part(**inputs, device=device_for(config, config.device))
-        study = search(
-            part.ratings,
-            part.side,
-            config,
-            n_trials=config.n_trials,
-            validation_fraction=config.validation_fraction,
-            storage=directory / "study.db",
-            log=context.log.info,
+    def with_policies(spec: dg.AssetSpec) -> dg.AssetSpec:
+        name = spec.key.to_user_string()
+        follows = None if name in STARTED_OTHERWISE else follows_changes()
+        return spec.replace_attributes(
+            automation_condition=follows, freshness_policy=FRESHNESS.get(name)
         )
-        given = config.model_dump(
-            include=set(FactorModelSettings.model_fields), exclude_defaults=True
-        )
-        best = {"method": config.method, **given, **study.best_params}
-        run_config = json.dumps({"ops": {"factor_model": {"config": best}}}, indent=1)
-        (directory / "best_run_config.json").write_text(run_config, encoding="utf-8")
-        trials = [
-            {"trial": trial.number + 1, "validation_rmse": trial.value, **trial.params}
-            for trial in study.get_trials(states=[TrialState.COMPLETE])
-        ]
-        trials.sort(key=itemgetter("validation_rmse"))
-        return {
-            "best_run_config": dg.MetadataValue.json(json.loads(run_config)),
-            "given_rmse": study.trials[0].value,
-            "best_rmse": study.best_value,
-            "trials": table_of(trials),
-        }
 
-    result, hit = artifacts.part(
-        "hyperparameter_search",
-        f"{code_version('cf_pipeline.recommender.hyperparameter_search')} "
-        f"{code_version('cf_pipeline.training_part')}",
-        list(inputs.values()),
-        build,
-        config.model_dump(),
-    )
-    context.log.info(f"The study is in {result.directory}.")
-    context.log_event(
-        dg.AssetMaterialization("hyperparameter_search", metadata=shown_metadata(result, hit))
-    )
+    return dg.map_asset_specs(with_policies, assets)
 
 
-@dg.job
-def hyperparameter_search() -> None:
-    """Search better settings for the factor model, on rows carved from its training part."""
-    search_hyperparameters()
-
-
-class UpkeepConfig(dg.Config):
-    """What the artifact store keeps."""
-
-    keep: int = Field(
-        10,
-        ge=1,
-        description="Results that each asset keeps, those used last. One to which a link or "
-        "Dagster's history points as the latest stays in any case, as does what was used since a "
-        "run in progress began.",
-    )
-    dry_run: bool = Field(False, description="Only say what would be removed.")
-
-
-@dg.op
-def tidy_store(
-    context: dg.OpExecutionContext, artifacts: dg.ResourceParam[Artifacts], config: UpkeepConfig
-) -> None:
-    """Remove results that nobody needs, and what processes left that were killed."""
-    root, removed, swept = artifacts.store.root, 0, 0
-    with exclusive(root / "upkeep.lock", context.log.info):
-        latest = upkeep.latest_in_history(context.instance, root)
-        latest |= upkeep.champions(artifacts.store, context.log.info)
-        results, left = upkeep.unneeded(root, config.keep, latest), leftovers(root)
-        shown = [result.shown() for result in results]
-        for line in [*shown, *left]:
-            context.log.info(f"{'Would remove' if config.dry_run else 'Removing'} {line}")
-        if not config.dry_run:
-            removed = sum(map(upkeep.remove, results))
-            swept = sum(map(sweep, left))
-    context.add_output_metadata(
-        {
-            "dry_run": config.dry_run,
-            "unneeded": len(results),
-            "removed": removed,
-            "leftovers": len(left),
-            "swept": swept,
-            **({"results": table_of(shown)} if shown else {}),
-        }
-    )
-
-
-@dg.job
-def store_upkeep() -> None:
-    """Remove from the artifact store what nobody needs; see its config for what is kept."""
-    tidy_store()
-
-
-store_upkeep_schedule = dg.ScheduleDefinition(
-    job=store_upkeep,
-    cron_schedule="0 4 * * *",
-    description="Tidies the artifact store every night. Off until somebody switches it on.",
+changes = dg.AutomationConditionSensorDefinition(
+    "changes",
+    target=dg.AssetSelection.all(),
+    default_status=DEPLOYMENT.sensor_status,
+    run_tags=RETRIES_OF_KILLED_RUNS,
+    description="Has a change of data or code followed by all that it reaches; see the automation "
+    "condition of each asset.",
 )
-
-
-@dg.sensor(minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.RUNNING)
-def dead_runs(
-    context: dg.SensorEvaluationContext, artifacts: dg.ResourceParam[Artifacts]
-) -> dg.SkipReason:
-    """Marks runs as failed whose process was killed, of which Dagster hears nothing."""
-    failed = runs.fail_dead_runs(context.instance, artifacts.store.root, context.log.warning)
-    return dg.SkipReason(f"Marked as failed: {', '.join(failed) or 'none'}.")

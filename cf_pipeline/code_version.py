@@ -10,8 +10,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).parent
-# These decide where a result lives and when it is used again, never what is in it.
-FRAME = frozenset({"cf_pipeline.artifacts", "cf_pipeline.caching", "cf_pipeline.code_version"})
+# These decide where a result lives, where and when it is made and when it is used again, never what
+# is in it: defaults that the deployment sets count as the config that they become.
+FRAME = frozenset(
+    f"cf_pipeline.{name}"
+    for name in ("artifacts", "caching", "code_version", "deployment", "devices")
+)
 # A new release of one of these may compute something else from the same source.
 # By the names they are imported and installed by.
 LIBRARIES = {

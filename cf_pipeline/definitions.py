@@ -15,41 +15,42 @@ from cf_pipeline.assets.recommendations import recommendations, similar_movies
 from cf_pipeline.assets.served_model import served_model
 from cf_pipeline.assets.train_test_split import train_test_split
 from cf_pipeline.assets.vocabularies import vocabularies
-from cf_pipeline.automation import (
-    dead_runs,
-    hyperparameter_search,
-    store_upkeep,
-    store_upkeep_schedule,
-)
+from cf_pipeline.automation import automated, changes
 from cf_pipeline.caching import Artifacts
 from cf_pipeline.checks import a_sequel_is_similar, gate_checks, ratings_checks
 from cf_pipeline.gate import Gate
+from cf_pipeline.notifications import failed_runs, notifier
 from cf_pipeline.promotion_jobs import promote_by_hand, roll_back
+from cf_pipeline.retraining import new_ratings, retraining, retraining_schedule
+from cf_pipeline.search_job import hyperparameter_search
+from cf_pipeline.upkeep_job import dead_runs, store_upkeep, store_upkeep_schedule
 
 defs = dg.Definitions(
-    assets=[
-        movielens_archive,
-        ratings,
-        movies,
-        users,
-        train_test_split,
-        vocabularies,
-        factor_model,
-        ranking_model,
-        evaluation_metrics,
-        challenger,
-        champion_model,
-        served_model,
-        recommendations,
-        similar_movies,
-        model_card,
-        cross_validation,
-    ],
+    assets=automated(
+        [
+            movielens_archive,
+            ratings,
+            movies,
+            users,
+            train_test_split,
+            vocabularies,
+            factor_model,
+            ranking_model,
+            evaluation_metrics,
+            challenger,
+            champion_model,
+            served_model,
+            recommendations,
+            similar_movies,
+            model_card,
+            cross_validation,
+        ]
+    ),
     asset_checks=[ratings_checks, gate_checks, a_sequel_is_similar],
-    jobs=[hyperparameter_search, store_upkeep, promote_by_hand, roll_back],
-    schedules=[store_upkeep_schedule],
-    sensors=[dead_runs],
-    resources={"artifacts": Artifacts(), "gate": Gate()},
+    jobs=[retraining, promote_by_hand, roll_back, hyperparameter_search, store_upkeep],
+    schedules=[retraining_schedule, store_upkeep_schedule],
+    sensors=[new_ratings, changes, failed_runs, dead_runs],
+    resources={"artifacts": Artifacts(), "gate": Gate(), "notifier": notifier},
     # A process for every step would cost more than most steps do, its orphan would go on after its
     # run is killed, and the lock that says that a run is in progress would be one step's.
     executor=dg.in_process_executor,

@@ -21,7 +21,9 @@ UNFINISHED = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
-STORE_TAG = "cf_pipeline/artifact_store"  # where the lock of a run is, once it is held
+# Where the lock of a run is, once it is held. A run that is retried hands its tags on, so the tag
+# counts only for the run that it names.
+LOCK_TAG = "cf_pipeline/lock"
 # A process takes this long at most, on a busy machine, from Dagster's first word of its run to the
 # lock.
 SECONDS_TO_LOCK = 300.0
@@ -45,7 +47,7 @@ def hold(instance: dg.DagsterInstance, run_id: str, root: Path) -> None:
     _held[run_id] = FileLock(fresh)
     _held[run_id].acquire()
     fresh.rename(_lock(root, run_id))
-    instance.add_run_tags(run_id, {STORE_TAG: str(root)})
+    instance.add_run_tags(run_id, {LOCK_TAG: str(_lock(root, run_id))})
 
 
 def oldest_start(root: Path) -> float:
@@ -70,8 +72,9 @@ def fail_dead_runs(
     for record in instance.get_run_records(dg.RunsFilter(statuses=UNFINISHED)):
         run = record.dagster_run
         age = (datetime.now(UTC) - record.update_timestamp).total_seconds()
-        late = STORE_TAG not in run.tags and _of_this_project(run) and age > seconds_to_lock
-        if run.tags.get(STORE_TAG) != str(root) and not late:
+        lock = Path(run.tags.get(LOCK_TAG, ""))
+        late = lock.stem != run.run_id and _of_this_project(run) and age > seconds_to_lock
+        if lock != _lock(root, run.run_id) and not late:
             continue
         _locks(root).mkdir(parents=True, exist_ok=True)
         with if_free(_lock(root, run.run_id)) as gone:

@@ -90,7 +90,12 @@ class Project:
 
     def variables(self) -> dict[str, str]:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("DAGSTER", "CF_"))}
-        return inherited | {"PYTHONPATH": str(self.package)} | self.environment
+        own = {
+            "PYTHONPATH": str(self.package),
+            # Or tests that run at once would wait for each other's trainings.
+            "CF_PIPELINE_DEVICE_LOCKS": str(self.directory / "devices"),
+        }
+        return inherited | own | self.environment
 
     def start(self, select: str = "*", config: Config | None = None) -> subprocess.Popen[str]:
         """Start a run and return its process, standard error mixed into its output."""

@@ -19,8 +19,8 @@ import psutil
 import pytest
 
 from cf_pipeline import runs
-from cf_pipeline.automation import dead_runs
 from cf_pipeline.caching import Artifacts
+from cf_pipeline.upkeep_job import dead_runs
 from cf_pipeline_tests import faults
 from cf_pipeline_tests.faults import QUICK, Undisturbed
 from cf_pipeline_tests.project import Project

@@ -179,7 +179,7 @@ def test_when_the_machine_stops_its_runs_are_marked_failed_and_the_queue_goes_on
             wait_for(lambda: status(instance, starting) == "STARTING")
             os.killpg(daemon.pid, signal.SIGKILL)
         at_work = served.start(SMALL, HANGING)
-        wait_for(lambda: runs.STORE_TAG in instance.get_runs(limit=1)[0].tags)
+        wait_for(lambda: runs.LOCK_TAG in instance.get_runs(limit=1)[0].tags)
         at_work.kill()
         at_work.communicate()
         assert statuses(served) == ["STARTED", "STARTING"]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
@@ -14,6 +15,7 @@ from pydantic import Field
 from cf_pipeline.artifacts import Artifact
 from cf_pipeline.caching import Artifacts, Metadata
 from cf_pipeline.code_version import code_version
+from cf_pipeline.devices import training_on
 from cf_pipeline.metadata import picture, table_of
 from cf_pipeline.recommender.settings import (
     PLAIN,
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import pandas as pd
+    import torch
 
     from cf_pipeline.recommender.cross_validation import Score
 
@@ -55,12 +58,16 @@ class CrossValidationConfig(dg.Config):
 
 @dataclass(frozen=True)
 class Contender:
-    """A method or baseline: what judges it on a fold, and what its scores depend on."""
+    """A method or baseline: what judges it on a fold, and what its scores depend on.
+
+    `device` is where it trains, None for what does not.
+    """
 
     name: str
     score: "Callable[[pd.DataFrame, npt.NDArray[np.bool_]], Score]"
     source: str
     settings: Mapping[str, object]
+    device: "torch.device | None" = None
 
 
 @dg.asset(
@@ -105,7 +112,9 @@ def cross_validation(
 
         def score(contender: Contender, fold: str) -> "Score":
             def judge(into: Path) -> Metadata:
-                result = contender.score(rows, parts[fold])
+                device = contender.device
+                with training_on(device, context.log.info) if device else nullcontext():
+                    result = contender.score(rows, parts[fold])
                 text = json.dumps(_without_seconds(result))
                 (into / "score.json").write_text(text, encoding="utf-8")
                 return {"seconds": result["seconds"]}  # no two fits take the same
@@ -205,21 +214,17 @@ def contenders(
             if getattr(config, name):
                 fit = partial(module.fit, settings=settings)
                 score = partial(score_fit, fit, users=users, movies=movies, device=device)
-                found.append(Contender(name, score, source, settings.model_dump()))
+                found.append(Contender(name, score, source, settings.model_dump(), device))
     for name, predict in metrics.BASELINES.items():
         found.append(Contender(name, partial(score_baseline, predict), judged_by, {}))
     source = code_version("cf_pipeline.recommender.ranking_validation")
     if config.ranking_model:
         ranking, rating = RankingSettings(), GibbsSettings()
+        device = resolve_device(config.device, sparse=True)
         score = partial(
-            score_ranking_model,
-            ranking,
-            rating,
-            users=users,
-            movies=movies,
-            device=resolve_device(config.device, sparse=True),
+            score_ranking_model, ranking, rating, users=users, movies=movies, device=device
         )
         dumped = {"ranking": ranking.model_dump(), "rating": rating.model_dump()}
-        found.append(Contender("ranking_model", score, source, dumped))
+        found.append(Contender("ranking_model", score, source, dumped, device))
     found.append(Contender("popularity", score_popularity, source, {}))
     return found

@@ -10,6 +10,7 @@ from pydantic import Field
 from cf_pipeline.artifacts import Artifact
 from cf_pipeline.caching import Artifacts, Metadata
 from cf_pipeline.code_version import code_version
+from cf_pipeline.devices import training_on
 from cf_pipeline.metadata import picture, table_of
 from cf_pipeline.recommender.settings import (
     VALIDATION_FRACTION,
@@ -74,15 +75,16 @@ def factor_model(
         from cf_pipeline.recommender.methods import device_for, fit
 
         log, device = context.log.info, device_for(config, config.device)
-        part = load_training_part(train_test_split, vocabularies, movies, users, device)
-        log(f"Fitting to {len(part.rows)} ratings on {device}.")
-        fitted = fit(part.ratings, part.side, config, log=log)
+        with training_on(device, log):
+            part = load_training_part(train_test_split, vocabularies, movies, users, device)
+            log(f"Fitting to {len(part.rows)} ratings on {device}.")
+            fitted = fit(part.ratings, part.side, config, log=log)
+            log("Fitting once more without the validation part, for the learning curve.")
+            rest, validation = part.ratings.carve(config.validation_fraction, config.seed)
+            without = fit(rest, part.side, config, validation, log)
         fitted.model.save(directory, part.users, part.movies)
         if fitted.posterior:
             fitted.posterior.save(directory)
-        log("Fitting once more without the validation part, for the learning curve.")
-        rest, validation = part.ratings.carve(config.validation_fraction, config.seed)
-        without = fit(rest, part.side, config, validation, log)
         without.model.save_weights(directory / WITHOUT_VALIDATION)
         progress = without.progress
         (directory / "learning_curve.json").write_text(json.dumps(progress), encoding="utf-8")

@@ -8,22 +8,32 @@ from pydantic import Field
 from cf_pipeline.artifacts import Artifact
 from cf_pipeline.caching import Artifacts, Metadata
 from cf_pipeline.code_version import code_version
+from cf_pipeline.deployment import DEPLOYMENT
+
+# Seconds before each new try of what may have passed by then.
+WAITS = (5, 10, 20)
 
 
 class MovielensArchiveConfig(dg.Config):
     """Where the archive comes from, and how long to try."""
 
     sources: list[str] = Field(
-        ["auto"],
+        DEPLOYMENT.sources,
         description="Sources in the order they are tried: 'official' (files.grouplens.org), "
         "'package_index' (the copy in the recbole wheel, through pip), the path of a local zip, "
         "wheel or folder, or 'auto' (official, then package_index). No addresses: a mirror's goes "
-        "into the environment variable CF_PIPELINE_MOVIELENS_URL.",
+        "into the environment variable CF_PIPELINE_MOVIELENS_URL. Default: the path in "
+        "CF_PIPELINE_RATINGS, or 'auto'.",
     )
     timeout: float = Field(
         60.0, gt=0, le=86_400, description="Seconds that one source may take in all."
     )
     retries: int = Field(2, ge=0, description="How often a failed download is tried again.")
+    revision: str = Field(
+        "",
+        description="What the source says of its revision, as the sensor new_ratings found it: for "
+        "another the archive is received anew.",
+    )
 
 
 @dg.asset(
@@ -41,13 +51,19 @@ def movielens_archive(
     from cf_pipeline.recommender import sources
 
     def build(directory: Path) -> Metadata:
-        received = sources.fetch_archive(
-            directory,
-            config.sources,
-            timeout=config.timeout,
-            retries=config.retries,
-            log=context.log.info,
-        )
+        try:
+            received = sources.fetch_archive(
+                directory,
+                config.sources,
+                timeout=config.timeout,
+                retries=config.retries,
+                log=context.log.info,
+            )
+        except sources.ArchiveUnavailableError as error:
+            number = context.retry_number
+            if not error.transient or number == len(WAITS):
+                raise
+            raise dg.RetryRequested(len(WAITS), WAITS[number]) from error
         return {
             "source": received.source,
             "bytes": received.bytes,
@@ -59,5 +75,7 @@ def movielens_archive(
 
     # How long and how often to try decides whether there is a result, not what it is; nor does the
     # path of a local copy.
-    fingerprints = sources.source_fingerprint(config.sources)
-    return artifacts.materialize(context, build, config={"fingerprints": fingerprints})
+    recipe: dict[str, object] = {"fingerprints": sources.source_fingerprint(config.sources)}
+    if config.revision:
+        recipe["revision"] = config.revision
+    return artifacts.materialize(context, build, config=recipe)

@@ -10,6 +10,7 @@ from cf_pipeline.artifacts import Artifact
 from cf_pipeline.assets.factor_model import WITHOUT_VALIDATION
 from cf_pipeline.caching import Artifacts, Metadata
 from cf_pipeline.code_version import code_version
+from cf_pipeline.devices import training_on
 from cf_pipeline.metadata import picture, rows_of, table_of
 from cf_pipeline.recommender.settings import RankingSettings
 from cf_pipeline.training_part import load_training_part
@@ -58,18 +59,20 @@ def ranking_model(
         from cf_pipeline.recommender.splits import read_part
 
         device = resolve_device(config.device, sparse=True)
-        part = load_training_part(train_test_split, vocabularies, movies, users, device)
         folder = factor_model.verified()
         of_factor_model = json.loads((folder / "settings.json").read_bytes())
-        fitted = fit(
-            part.ratings,
-            part.side,
-            FactorModel.load(folder, device),
-            config,
-            *part.ratings.carve(of_factor_model["validation_fraction"], of_factor_model["seed"]),
-            FactorModel.load(folder, device, WITHOUT_VALIDATION),
-            context.log.info,
-        )
+        carve = of_factor_model["validation_fraction"], of_factor_model["seed"]
+        with training_on(device, context.log.info):
+            part = load_training_part(train_test_split, vocabularies, movies, users, device)
+            fitted = fit(
+                part.ratings,
+                part.side,
+                FactorModel.load(folder, device),
+                config,
+                *part.ratings.carve(*carve),
+                FactorModel.load(folder, device, WITHOUT_VALIDATION),
+                context.log.info,
+            )
         test = read_part(train_test_split.path("train_test_split.parquet"), "test")
         history = History.of(part.rows, test, part.movies)
         Recommender(fitted.model, part.titles, history).save(directory)

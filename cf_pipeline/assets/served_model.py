@@ -8,6 +8,7 @@ import dagster as dg
 from cf_pipeline.artifacts import Artifact
 from cf_pipeline.caching import Artifacts, Metadata
 from cf_pipeline.code_version import code_version
+from cf_pipeline.devices import training_on
 from cf_pipeline.metadata import rows_of, table_of
 from cf_pipeline.recommender.settings import FactorModelSettings
 from cf_pipeline.training_part import TrainingPart
@@ -56,9 +57,10 @@ def served_model(
         device = device_for(config, settings["device"])
         part = TrainingPart.of(rows, known, side_tables, device)
         context.log.info(f"Fitting to all {len(rows)} ratings on {device}.")
-        fitted = fit(part.ratings, part.side, config, log=context.log.info)
-        fitted.model.vocabularies = known
-        model = refit(RankingModel.load(folder, device), part.ratings, part.side, fitted.model)
+        with training_on(device, context.log.info):
+            fitted = fit(part.ratings, part.side, config, log=context.log.info)
+            fitted.model.vocabularies = known
+            model = refit(RankingModel.load(folder, device), part.ratings, part.side, fitted.model)
         history = History.of(rows, rows[:0], part.movies)
         Recommender(model, part.titles, history).save(directory)
         if fitted.posterior:

@@ -9,6 +9,7 @@ from pydantic import Field
 from cf_pipeline.artifacts import Artifact
 from cf_pipeline.caching import Artifacts, Metadata
 from cf_pipeline.code_version import code_version
+from cf_pipeline.deployment import DEPLOYMENT
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,10 +17,14 @@ if TYPE_CHECKING:
 
 
 class TrainTestSplitConfig(dg.Config):
-    """How the test part is chosen."""
+    """How the test part is chosen.
+
+    Where ratings arrive, by CF_PIPELINE_RATINGS, the default is each user's last ones: at a later
+    time these are no training rows of an earlier model.
+    """
 
     strategy: Literal["fold", "random", "leave_k_out", "temporal"] = Field(
-        "fold",
+        "temporal" if DEPLOYMENT.ratings else "fold",
         description="'fold': an official fold; 'random': test_fraction of all ratings; "
         "'leave_k_out': k random ratings of each user; 'temporal': the latest ratings, by `cut`.",
     )
@@ -36,7 +41,7 @@ class TrainTestSplitConfig(dg.Config):
         "'per_user'.",
     )
     cut: Literal["global", "per_user"] = Field(
-        "global",
+        "per_user" if DEPLOYMENT.ratings else "global",
         description="Test on the last test_fraction of all ratings, or on each user's last k; for "
         "'temporal'.",
     )

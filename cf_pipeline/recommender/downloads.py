@@ -18,6 +18,8 @@ from typing import NamedTuple
 Log = Callable[[str], None]
 
 MOST_BESIDE = 1 << 24  # bytes of what pip writes beside a wheel, such as an index's pages
+# What pip says of the troubles of a server or a network.
+PASSING = re.compile(r"connection broken by|timed out|HTTP error (429|5\d\d)|many 5\d\d error")
 LIMITED_PIP = """
 import resource, runpy, sys
 most = int(sys.argv.pop(1))
@@ -44,10 +46,14 @@ class RemoteFile(NamedTuple):
 
 
 class DownloadError(Exception):
-    """A download failed; the message tells no secret of an address."""
+    """A download failed; the message tells no secret of an address.
 
-    def __init__(self, cause: str) -> None:
+    `transient` says that the cause may pass by itself, as a server's or a network's trouble does.
+    """
+
+    def __init__(self, cause: str, *, transient: bool = False) -> None:
         super().__init__(redacted(cause))
+        self.transient = transient
 
 
 def sha256(path: Path) -> str:
@@ -103,7 +109,8 @@ def pip_download(requirement: str, file: RemoteFile, directory: Path, *, timeout
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise DownloadError(f"pip took longer than {timeout:g} s") from None
+            raise DownloadError(f"pip took longer than {timeout:g} s", transient=True) from None
     if pip.returncode:
-        raise DownloadError(" ".join(pip.stderr.strip().splitlines()[-3:]))
+        transient = bool(PASSING.search(pip.stderr)) and "SSLError" not in pip.stderr
+        raise DownloadError(" ".join(pip.stderr.strip().splitlines()[-3:]), transient=transient)
     file.check(directory / file.name)

@@ -10,15 +10,16 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import pooch
 import requests
-from requests.exceptions import InvalidURL, SSLError, TooManyRedirects
+from requests.exceptions import ChunkedEncodingError, InvalidURL, SSLError, TooManyRedirects
 from urllib3.exceptions import InvalidHeader
 from urllib3.util import Retry
 
 from cf_pipeline.recommender.downloads import DownloadError, redacted
+from cf_pipeline.recommender.http_address import address_and_login, scheme
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +31,8 @@ CHUNK = 1024  # bytes between two looks at the clock
 SECONDS_BETWEEN_LINES = 5.0
 WORTH_ANOTHER_TRY = {408, 425, 429}  # of the statuses 4xx
 BUSY = {429, 503}  # what a Retry-After comes with
+# The troubles of a server or a network; _look raises HTTPError for statuses worth another try only.
+PASSING = (requests.ConnectionError, requests.Timeout, requests.HTTPError, ChunkedEncodingError)
 
 
 def http_download(
@@ -66,22 +69,35 @@ def http_download(
         shutil.move(folder / file.name, directory / file.name)
 
 
+def http_revision(base_url: str, name: str) -> str:
+    """Return what tells that `base_url`/`name` changed, without downloading it: its ETag or date.
+
+    Raises:
+        DownloadError: the server cannot be reached, refuses, or tells neither.
+    """
+    address, login = address_and_login(base_url)
+    try:
+        answer = requests.head(
+            address + name,
+            auth=login,
+            headers={"Accept-Encoding": "identity"},
+            allow_redirects=True,
+            timeout=(CONNECT_TIMEOUT, CONNECT_TIMEOUT),
+        )
+        answer.raise_for_status()
+    except (OSError, ValueError) as error:
+        raise DownloadError(str(error)) from None
+    for header in ("ETag", "Last-Modified"):
+        if header in answer.headers:
+            return f"{header} {answer.headers[header]}"
+    raise DownloadError(f"{answer.url} has neither an ETag nor a date")
+
+
 class _Attempts:
     """The attempts to download a file within `timeout` seconds from now; `say` takes log lines."""
 
     def __init__(self, base_url: str, file: RemoteFile, timeout: float, say: Log) -> None:
-        parts = urlsplit(base_url) if _scheme(base_url) in ("http", "https") else None
-        # An @ behind the host is the end of a password that has a / or ? in it.
-        if parts is None or "@" in f"{parts.path}{parts.query}{parts.fragment}":
-            raise DownloadError(
-                "the address is not an http or https one; in its user and password, what is "
-                "special must be written with %, / as %2F"
-            )
-        host = parts.netloc.rpartition("@")[2]
-        self._base_url = parts._replace(netloc=host).geturl().rstrip("/") + "/"
-        # Apart from the address, they are in no message about it.
-        names = parts.username, parts.password
-        self._auth = tuple(unquote(name or "").encode() for name in names) if any(names) else None
+        self._base_url, self._auth = address_and_login(base_url)
         self._file = file
         self._timeout = timeout
         self.deadline = time.monotonic() + timeout
@@ -97,8 +113,10 @@ class _Attempts:
             pooch.create(
                 folder, base_url=self._base_url, registry=registry, retry_if_failed=retries
             ).fetch(self._file.name, downloader=self._attempt)
-        except (OSError, ValueError, DownloadError) as error:
-            return DownloadError(str(error))
+        except DownloadError as error:
+            return DownloadError(str(error), transient=error.transient)
+        except (OSError, ValueError) as error:
+            return DownloadError(str(error), transient=isinstance(error, PASSING))
         except Exception as error:  # whatever else an answer makes the libraries raise
             return DownloadError(repr(error))
         return None
@@ -141,11 +159,11 @@ class _Attempts:
             raise requests.HTTPError(cause)
         if response.is_redirect:
             response.close()  # requests would read its body, however long that is
-            scheme = _scheme(response.headers["Location"], response.url)
-            if scheme != "https" and (scheme != "http" or _scheme(response.url) == "https"):
-                expected = "https" if _scheme(response.url) == "https" else "http or https"
+            found = scheme(response.headers["Location"], response.url)
+            if found != "https" and (found != "http" or scheme(response.url) == "https"):
+                expected = "https" if scheme(response.url) == "https" else "http or https"
                 raise DownloadError(
-                    f"{response.url} redirects to {scheme or 'no'} address, which is not {expected}"
+                    f"{response.url} redirects to {found or 'no'} address, which is not {expected}"
                 )
         encoding = response.headers.get("Content-Encoding", "identity")
         if encoding != "identity":  # a little of it may become a lot
@@ -163,7 +181,8 @@ class _Attempts:
         if self._not_before > self.deadline:
             raise DownloadError(
                 f"{cause}: the server asks for a pause of {pause:,.0f} s, which the timeout of "
-                f"{self._timeout:g} s does not leave"
+                f"{self._timeout:g} s does not leave",
+                transient=True,
             )
         self._say(f"The server asks for a pause of {pause:,.0f} s.")
 
@@ -204,15 +223,5 @@ class _Progress:
         pass
 
 
-def _scheme(address: str, base: str = "") -> str:
-    """Return the scheme of an address, relative to `base` perhaps; '' if it is malformed."""
-    try:
-        parts = urlsplit(urljoin(base, address))
-        _ = parts.port  # fails if it is no number
-    except ValueError:  # whose message may quote a password
-        return ""
-    return parts.scheme if parts.hostname else ""
-
-
 def _too_late(timeout: float) -> DownloadError:
-    return DownloadError(f"not received within {timeout:g} s")
+    return DownloadError(f"not received within {timeout:g} s", transient=True)

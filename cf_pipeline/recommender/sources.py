@@ -20,7 +20,7 @@ from cf_pipeline.recommender.downloads import (
     pip_download,
     sha256,
 )
-from cf_pipeline.recommender.http_download import http_download
+from cf_pipeline.recommender.http_download import http_download, http_revision
 from cf_pipeline.recommender.movielens_files import archive_files, u_data, within_bounds
 
 LICENCE = (
@@ -59,9 +59,12 @@ LOCAL_REMEDY = (
 
 
 class ArchiveUnavailableError(Exception):
-    """No source gave the archive; `causes` maps each that was tried to what went wrong."""
+    """No source gave the archive; `causes` maps each that was tried to what went wrong.
 
-    def __init__(self, causes: dict[str, str]) -> None:
+    `transient` says that one of the causes may pass by itself.
+    """
+
+    def __init__(self, causes: dict[str, str], *, transient: bool = False) -> None:
         super().__init__(
             "No source gave MovieLens 100k.\n"
             + "".join(
@@ -71,6 +74,7 @@ class ArchiveUnavailableError(Exception):
             + f"Or download {OFFICIAL_URL}/{ML_100K.name} by hand, and put its path into sources."
         )
         self.causes = causes
+        self.transient = transient
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,7 @@ def fetch_archive(
     destination.mkdir(parents=True, exist_ok=True)
     if any(destination.iterdir()):
         raise FileExistsError(f"{destination} is not empty: empty it, or give another directory.")
-    causes = {}
+    causes, transient = {}, False
     for source in _expand(sources):
         log(f"Getting MovieLens 100k from {source}.")
         with tempfile.TemporaryDirectory(prefix=".receiving-", dir=destination) as name:
@@ -117,12 +121,13 @@ def fetch_archive(
                 received = _verify(source, staging, log)
             except (OSError, ValueError, DownloadError) as error:
                 causes[source] = str(error)
+                transient |= isinstance(error, DownloadError) and error.transient
                 log(f"{source} did not give MovieLens 100k: {error}")
                 continue
             for file in received.files:
                 (staging / file).replace(destination / file)
             return received
-    raise ArchiveUnavailableError(causes)
+    raise ArchiveUnavailableError(causes, transient=transient)
 
 
 def source_fingerprint(sources: Sequence[str]) -> list[str]:
@@ -135,6 +140,19 @@ def source_fingerprint(sources: Sequence[str]) -> list[str]:
         ValueError: a source is an address.
     """
     return [source if source in REMEDIES else _local_digest(source) for source in _expand(sources)]
+
+
+def official_revision() -> str:
+    """Return what tells that the official source's archive changed, without downloading it.
+
+    Raises:
+        DownloadError: the server cannot be reached, refuses, or does not tell.
+    """
+    return http_revision(_official_url(), ML_100K.name)
+
+
+def _official_url() -> str:
+    return os.environ.get(URL_VARIABLE, OFFICIAL_URL)
 
 
 def _expand(sources: Sequence[str]) -> list[str]:
@@ -152,8 +170,7 @@ def _expand(sources: Sequence[str]) -> list[str]:
 
 def _receive(source: str, staging: Path, timeout: float, retries: int, log: Log) -> None:
     if source == "official":
-        url = os.environ.get(URL_VARIABLE, OFFICIAL_URL)
-        http_download(url, ML_100K, staging, timeout=timeout, retries=retries, log=log)
+        http_download(_official_url(), ML_100K, staging, timeout=timeout, retries=retries, log=log)
     elif source == "package_index":
         pip_download(RECBOLE_REQUIREMENT, RECBOLE_WHEEL, staging, timeout=timeout)
     else:

@@ -30,6 +30,7 @@ class Mirror:
     requests: list[str] = field(default_factory=list)
     logins: list[str | None] = field(default_factory=list)  # the Authorization of each request
     closing: Event = field(default_factory=Event)
+    head: dict[str, str] = field(default_factory=dict)  # what a request for headers alone gets
 
     def next_answer(self, path: str, login: str | None) -> str:
         answer = self.answers[min(len(self.requests), len(self.answers) - 1)]
@@ -52,6 +53,12 @@ class _Handler(BaseHTTPRequestHandler):
                 self._head(int(status), {name: value} if name else {})
             else:
                 getattr(self, answer)()
+
+    def do_HEAD(self) -> None:
+        status, _, _ = self.mirror.next_answer(self.path, self.headers["Authorization"]).partition(
+            " "
+        )
+        self._head(int(status) if status.isdigit() else 200, self.mirror.head)
 
     def log_message(self, *_: object) -> None:
         """Say nothing of requests."""

@@ -27,7 +27,8 @@ BODY = bytes(range(256)) * 40
 class NetworkFault(NamedTuple):
     """A mirror's answers, how many requests they lead to, and what the error must say.
 
-    Where there are no answers there is no mirror.
+    Where there are no answers there is no mirror. What is not `lasting` may have passed by the next
+    try.
     """
 
     name: str
@@ -36,35 +37,47 @@ class NetworkFault(NamedTuple):
     text: str
     tls: bool = False
     trusted: bool = True
+    lasting: bool = True
 
 
 LATE = f"not received within {TIMEOUT:g} s"
 FAULTS = [
-    NetworkFault("refused", [], 0, "Connection refused"),
-    NetworkFault("reset halfway", ["reset"], 2, "Connection reset by peer"),
-    NetworkFault("hung up before the headers", ["hang_up"], 2, "without response"),
-    NetworkFault("stalled before the headers", ["stalled"], 1, LATE),
-    NetworkFault("stalled in the headers", ["stalled_in_headers"], 1, LATE),
-    NetworkFault("stalled in the body", ["stalled_in_body"], 1, LATE),
-    NetworkFault("headers that trickle", ["trickled_headers"], 1, LATE),
-    NetworkFault("a body that trickles", ["trickled_body"], 1, LATE),
+    NetworkFault("refused", [], 0, "Connection refused", lasting=False),
+    NetworkFault("reset halfway", ["reset"], 2, "Connection reset by peer", lasting=False),
+    NetworkFault("hung up before the headers", ["hang_up"], 2, "without response", lasting=False),
+    NetworkFault("stalled before the headers", ["stalled"], 1, LATE, lasting=False),
+    NetworkFault("stalled in the headers", ["stalled_in_headers"], 1, LATE, lasting=False),
+    NetworkFault("stalled in the body", ["stalled_in_body"], 1, LATE, lasting=False),
+    NetworkFault("headers that trickle", ["trickled_headers"], 1, LATE, lasting=False),
+    NetworkFault("a body that trickles", ["trickled_body"], 1, LATE, lasting=False),
     NetworkFault("404", ["404"], 1, "HTTP 404 Not Found"),
-    NetworkFault("500", ["500"], 2, "HTTP 500 Internal Server Error"),
-    NetworkFault("503, come back soon", ["503 Retry-After: 1"], 2, "HTTP 503 Service Unavailable"),
-    NetworkFault("503, come back late", ["503 Retry-After: 99"], 1, "asks for a pause of 99 s"),
+    NetworkFault("500", ["500"], 2, "HTTP 500 Internal Server Error", lasting=False),
+    NetworkFault(
+        "503, come back soon",
+        ["503 Retry-After: 1"],
+        2,
+        "HTTP 503 Service Unavailable",
+        lasting=False,
+    ),
+    NetworkFault(
+        "503, come back late", ["503 Retry-After: 99"], 1, "asks for a pause of 99 s", lasting=False
+    ),
     NetworkFault(
         "429, come back in 2100",
         ["429 Retry-After: Fri, 31 Dec 2100 23:59:59 GMT"],
         1,
         "asks for a pause of",
+        lasting=False,
     ),
-    NetworkFault("503, come back sometime", ["503 Retry-After: soon"], 2, "HTTP 503"),
+    NetworkFault(
+        "503, come back sometime", ["503 Retry-After: soon"], 2, "HTTP 503", lasting=False
+    ),
     NetworkFault("redirects in a circle", ["302 Location: /around"], 31, "30 redirects"),
     NetworkFault("a redirect to a file", ["302 Location: file:///etc/passwd"], 1, "not http"),
     NetworkFault("a redirect to FTP", ["302 Location: ftp://127.0.0.1/a.zip"], 1, "not http"),
     NetworkFault("a redirect to nowhere", ["302 Location: http://[/"], 1, "not http"),
     NetworkFault("redirects with endless bodies", ["endless_redirect"], 31, "30 redirects"),
-    NetworkFault("fewer bytes than declared", ["cut"], 2, "IncompleteRead"),
+    NetworkFault("fewer bytes than declared", ["cut"], 2, "IncompleteRead", lasting=False),
     NetworkFault("more bytes than declared", ["understated"], 2, "bytes were received"),
     NetworkFault("fewer bytes than published", ["short"], 2, "bytes were received"),
     NetworkFault("more bytes than published", ["oversized"], 1, "more bytes are sent than"),
@@ -99,6 +112,7 @@ def meet(fault: NetworkFault, folder: Path) -> str:
             )
         except ArchiveUnavailableError as error:
             message = error.causes["official"]
+            transient = error.transient
         else:
             raise EscapedError("the archive was taken")
         seconds = time.monotonic() - started
@@ -108,6 +122,8 @@ def meet(fault: NetworkFault, folder: Path) -> str:
         raise EscapedError(f"{left} were left")
     if mirror and len(mirror.requests) != fault.requests:
         raise EscapedError(f"there were {len(mirror.requests)} requests, not {fault.requests}")
+    if transient == fault.lasting:
+        raise EscapedError(f"transient is {transient}: {message}")
     return told(message, fault.text)
 
 

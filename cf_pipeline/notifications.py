@@ -1,0 +1,99 @@
+"""Who is told when a run fails, and what."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+
+import dagster as dg
+import requests
+from pydantic import Field
+
+from cf_pipeline.deployment import DEPLOYMENT, WEBHOOK
+from cf_pipeline.locks import Log
+
+MOST_CHARACTERS = 500  # of one cause; the rest is in the run's log
+
+
+class Notifier(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Tells people something. Another way is another subclass, as the resource `notifier`."""
+
+    @abstractmethod
+    def notify(self, text: str, log: Log) -> None:
+        """Tell the text; what keeps it from being told is logged, not raised."""
+
+
+class LogNotifier(Notifier):
+    """Tells the log alone: whoever looks at the sensor's ticks sees it."""
+
+    def notify(self, text: str, log: Log) -> None:
+        """Log the text."""
+        log(text)
+
+
+class WebhookNotifier(Notifier):
+    """Tells a webhook, by a JSON object whose `text` Slack, Mattermost and the like show."""
+
+    url: str = Field(description="Address of the webhook; it is a secret, and told nobody.")
+    timeout: float = Field(default=10.0, gt=0, description="Seconds to wait for an answer.")
+
+    def notify(self, text: str, log: Log) -> None:
+        """Log the text and send it; that it cannot be sent is logged, without the address."""
+        log(text)
+        try:
+            answer = requests.post(self.url, json={"text": text}, timeout=self.timeout)
+        except requests.RequestException as error:  # whose message may quote the address
+            log(f"The webhook in {WEBHOOK} cannot be reached: {type(error).__name__}.")
+        else:
+            if not answer.ok:
+                log(f"The webhook in {WEBHOOK} answered {answer.status_code}: nobody was told.")
+
+
+# An EnvVar is shown by its name in the UI, not by what it holds.
+notifier = WebhookNotifier(url=dg.EnvVar(WEBHOOK)) if DEPLOYMENT.webhook else LogNotifier()
+
+
+@dg.run_failure_sensor(
+    minimum_interval_seconds=30,
+    default_status=DEPLOYMENT.sensor_status,
+)
+def failed_runs(context: dg.RunFailureSensorContext, notifier: dg.ResourceParam[Notifier]) -> None:
+    """Tells of each failed run, by the notifier: which job and run, where it failed and why."""
+    notifier.notify(describe(context), context.log.warning)
+
+
+def describe(context: dg.RunFailureSensorContext) -> str:
+    """Return what a person wants to know of a failed run before they look at it."""
+    run = context.dagster_run
+    causes = [*_failed_checks(context), *_failed_steps(context)]
+    if not causes:
+        causes = [_shortened(context.failure_event.message or "it does not say why")]
+    again = " It is launched again." if run.tags.get("dagster/will_retry") == "true" else ""
+    first = f"Run {run.run_id} of {run.job_name} failed.{again}"
+    return "\n".join([first, *(f"- {cause}" for cause in causes)])
+
+
+def _failed_checks(context: dg.RunFailureSensorContext) -> Iterator[str]:
+    for record in context.instance.get_records_for_run(
+        context.dagster_run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION
+    ).records:
+        check = record.event_log_entry.asset_check_evaluation
+        if check and not check.passed and check.blocking:
+            said = {key: value.value for key, value in check.metadata.items()}
+            shown = [f"{k} {v}" for k, v in said.items() if isinstance(v, str | int | float)]
+            why = f": {check.description}" if check.description else ""
+            yield _shortened(
+                f"check {check.check_name} of {check.asset_key.to_user_string()}{why}"
+                f" ({', '.join(shown)})"
+            )
+
+
+def _failed_steps(context: dg.RunFailureSensorContext) -> Iterator[str]:
+    for event in context.get_step_failure_events():
+        error = event.step_failure_data.error
+        while error and error.cause:
+            error = error.cause
+        yield _shortened(f"step {event.step_key}: {error.message if error else event.message}")
+
+
+def _shortened(cause: str) -> str:
+    line = " ".join(cause.split())
+    return line if len(line) <= MOST_CHARACTERS else f"{line[:MOST_CHARACTERS]} …"

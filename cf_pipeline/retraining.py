@@ -1,0 +1,106 @@
+"""The job that retrains, and what starts it: a schedule, and a sensor on new ratings."""
+
+import hashlib
+import json
+
+import dagster as dg
+
+from cf_pipeline.assets.factor_model import FactorModelConfig
+from cf_pipeline.assets.ranking_model import RankingModelConfig
+from cf_pipeline.assets.train_test_split import TrainTestSplitConfig
+from cf_pipeline.deployment import DEPLOYMENT
+from cf_pipeline.runs import UNFINISHED
+
+# A run whose process was killed is launched again by Dagster's daemon, and finds what it finished
+# in the cache. One of which a step failed is not: it would fail again, or the step has retried.
+RETRIES_OF_KILLED_RUNS = {
+    "dagster/max_retries": "3",
+    "dagster/retry_strategy": "ALL_STEPS",
+    "dagster/retry_on_asset_or_op_failure": "false",
+}
+# What a newcomer may want to change.
+SHOWN_SETTINGS: dict[str, tuple[type[dg.Config], set[str]]] = {
+    "train_test_split": (TrainTestSplitConfig, {"strategy", "fold", "test_fraction", "cut", "k"}),
+    "factor_model": (FactorModelConfig, {"method", "n_factors", "seed"}),
+    "ranking_model": (RankingModelConfig, {"n_factors", "iterations"}),
+}
+
+retraining = dg.define_asset_job(
+    "retraining",
+    selection=dg.AssetSelection.all() - dg.AssetSelection.assets("cross_validation"),
+    # The defaults that the assets have anyway: a run of this job and any other share the cache.
+    config={
+        "ops": {
+            asset: {"config": config.model_validate({}).model_dump(include=names)}
+            for asset, (config, names) in SHOWN_SETTINGS.items()
+        }
+    },
+    description="Makes everything anew that is out of date, from the ratings to the lists; all but "
+    "the leaderboards.",
+    tags=RETRIES_OF_KILLED_RUNS,
+)
+
+retraining_schedule = dg.ScheduleDefinition(
+    name="retraining_schedule",
+    job=retraining,
+    cron_schedule=DEPLOYMENT.retraining_cron,
+    default_status=DEPLOYMENT.schedule_status,
+    description="Retrains when CF_PIPELINE_RETRAINING_CRON says.",
+)
+
+
+@dg.sensor(
+    job=retraining,
+    minimum_interval_seconds=DEPLOYMENT.watch_seconds,
+    default_status=DEPLOYMENT.sensor_status,
+)
+def new_ratings(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    """Retrains on ratings that are new or changed, once they have stayed the same for two looks.
+
+    The look is at the path in CF_PIPELINE_RATINGS, else at what the official source, or the mirror
+    in CF_PIPELINE_MOVIELENS_URL, says of its revision.
+    """
+    seen = json.loads(context.cursor or "{}")
+    found = _fingerprint()
+    if isinstance(found, dg.SkipReason):
+        return dg.SensorResult(skip_reason=found, cursor=context.cursor)
+    cursor = {"launches": 0, **seen, "seen": found}
+    reason = None
+    if found == seen.get("launched"):
+        reason = "The ratings are those of the last retraining."
+    elif found != seen.get("seen"):
+        reason = "There are new ratings: they are taken if they are the same at the next look."
+    elif busy := context.instance.get_runs(
+        dg.RunsFilter(job_name=retraining.name, statuses=UNFINISHED), limit=1
+    ):
+        reason = f"There are new ratings, which wait until run {busy[0].run_id} has ended."
+    if reason:
+        return dg.SensorResult(skip_reason=reason, cursor=json.dumps(cursor))
+    cursor |= {"launched": found, "launches": cursor["launches"] + 1}
+    # Of what comes over the network nothing else tells that it is to be received anew.
+    archive = {} if DEPLOYMENT.ratings else {"revision": found}
+    request = dg.RunRequest(
+        # Ratings that come back are launched again; a tick that is repeated is not.
+        run_key=f"{cursor['launches']} {found}",
+        run_config={"ops": {"movielens_archive": {"config": archive}}},
+    )
+    return dg.SensorResult(run_requests=[request], cursor=json.dumps(cursor))
+
+
+def _fingerprint() -> str | dg.SkipReason:
+    """Return what tells the content of the default source, or why that cannot be told."""
+    from cf_pipeline.recommender.downloads import DownloadError
+    from cf_pipeline.recommender.sources import official_revision, source_fingerprint
+
+    if DEPLOYMENT.ratings:
+        (digest,) = source_fingerprint(DEPLOYMENT.sources)
+        if digest == "missing":
+            return dg.SkipReason(
+                f"There are no ratings at {DEPLOYMENT.ratings}: neither u.data nor one sound zip."
+            )
+        return digest
+    try:
+        revision = official_revision()
+    except DownloadError as error:
+        return dg.SkipReason(f"The source of the ratings does not tell its revision: {error}")
+    return hashlib.sha256(revision.encode()).hexdigest()

@@ -1,0 +1,75 @@
+"""What the environment says of a deployment: its defaults, and what is refused."""
+
+import shutil
+
+import pytest
+
+from cf_pipeline.deployment import Deployment, DeploymentError
+from cf_pipeline_tests.project import Config, Project
+
+
+def test_the_defaults_are_those_of_the_published_ratings_with_nothing_running_by_itself():
+    for environment in ({}, {"CF_PIPELINE_RATINGS": "", "CF_PIPELINE_AUTOMATION": ""}):
+        deployment = Deployment.of(environment)
+        assert deployment == Deployment()
+        assert (deployment.sources, deployment.automation) == (["auto"], False)
+        assert (deployment.retraining_cron, deployment.watch_seconds) == ("0 3 * * *", 30)
+
+
+def test_every_variable_is_read(tmp_path):
+    deployment = Deployment.of(
+        {
+            "CF_PIPELINE_RATINGS": "/data/ratings",
+            "CF_PIPELINE_AUTOMATION": "on",
+            "CF_PIPELINE_RETRAINING_CRON": "*/5 * * * 1-5",
+            "CF_PIPELINE_WATCH_SECONDS": "7",
+            "CF_PIPELINE_WEBHOOK": "https://host/s3cret",
+            "CF_PIPELINE_DEVICE_LOCKS": str(tmp_path),
+        }
+    )
+    assert deployment == Deployment(
+        "/data/ratings", True, "*/5 * * * 1-5", 7, "https://host/s3cret", tmp_path
+    )
+    assert deployment.sources == ["/data/ratings"]
+    assert "s3cret" not in repr(deployment)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("AUTOMATION", "yes", "is 'yes': set it to on or off"),
+        ("RETRAINING_CRON", "at three", "is 'at three', which is no cron expression"),
+        ("RETRAINING_CRON", "0 3 * * * *", "is no cron expression of five fields"),
+        ("RETRAINING_CRON", "0 3 30 2 *", "is no cron expression"),
+        ("WATCH_SECONDS", "0", "is '0': give a whole number above zero"),
+        ("WATCH_SECONDS", "1.5", "is '1.5': give a whole number"),
+        ("RATINGS", "https://alice:s3cret@host/u.data", "is an address: give the path"),
+        ("WEBHOOK", "hooks.example/s3cret", "is no address that begins with http:// or https://"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_the_name_of_its_variable(name, value, message):
+    with pytest.raises(DeploymentError, match=message) as refusal:
+        Deployment.of({f"CF_PIPELINE_{name}": value})
+    assert str(refusal.value).startswith(f"CF_PIPELINE_{name} ")
+    assert "s3cret" not in str(refusal.value)
+
+
+def test_ratings_that_arrive_in_a_folder_are_what_a_plain_run_takes(tmp_path, archive):
+    folder = tmp_path / "arriving"
+    shutil.copytree(archive, folder)
+    project = Project(tmp_path / "project", archive)
+    project.environment["CF_PIPELINE_RATINGS"] = str(folder)
+    plain: Config = {"movielens_archive": {}}  # whose sources are the default
+    made = project.cache("*train_test_split", plain)
+    assert made == dict.fromkeys(["movielens_archive", "ratings", "train_test_split"], "miss")
+    assert project.metadata("movielens_archive")["source"] == str(folder)
+    split = project.metadata("train_test_split")
+    assert (split["strategy"], split["test_rows"]) == ("temporal", 943 * 10)
+
+
+def test_a_variable_that_cannot_be_stops_a_run_with_its_name(tmp_path, archive):
+    project = Project(tmp_path / "project", archive)
+    project.environment["CF_PIPELINE_RETRAINING_CRON"] = "daily"
+    run = project.materialize("movielens_archive")
+    assert run.returncode == 1
+    assert "CF_PIPELINE_RETRAINING_CRON is 'daily', which is no cron expression" in run.output

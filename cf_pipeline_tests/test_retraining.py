@@ -1,0 +1,295 @@
+"""What retrains, and when: the job, its schedule, and the sensor on new ratings."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from cf_pipeline import retraining
+from cf_pipeline.assets import movielens_archive as archive_asset
+from cf_pipeline.assets.movielens_archive import movielens_archive
+from cf_pipeline.caching import Artifacts
+from cf_pipeline.definitions import defs
+from cf_pipeline.deployment import Deployment
+from cf_pipeline.recommender import sources
+from cf_pipeline.recommender.downloads import RemoteFile, sha256
+from cf_pipeline.recommender.sources import URL_VARIABLE
+from cf_pipeline_tests.project import Project
+from cf_pipeline_tests.recommender.mirror import Mirror, serve
+from cf_pipeline_tests.test_caching import ASSETS, outcome
+
+STATUSES = """
+from cf_pipeline.definitions import defs
+repository = defs.get_repository_def()
+for one in [*repository.schedule_defs, *repository.sensor_defs]:
+    print(one.name, one.default_status.value)
+print(repository.get_schedule_def("retraining_schedule").cron_schedule)
+print(repository.get_sensor_def("new_ratings").minimum_interval_seconds)
+"""
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+# --- the job
+
+
+def test_the_job_makes_all_but_the_leaderboards_and_shares_the_cache(project):
+    job = defs.resolve_job_def("retraining")
+    made = {key.to_user_string() for key in job.asset_layer.executable_asset_keys}
+    assert made == ASSETS - {"cross_validation"}
+    assert job.run_config is not None
+    shown = {asset: value["config"] for asset, value in job.run_config["ops"].items()}
+    assert set(shown) == {"train_test_split", "factor_model", "ranking_model"}
+    assert project.cache(config=shown) == outcome(set())
+
+
+@pytest.mark.parametrize("automation", ["on", "off"])
+def test_the_environment_says_whether_it_runs_by_itself_and_when(tmp_path, archive, automation):
+    project = Project(tmp_path / "project", archive).with_variables(
+        {
+            "CF_PIPELINE_AUTOMATION": automation,
+            "CF_PIPELINE_RETRAINING_CRON": "15 2 * * 1",
+            "CF_PIPELINE_WATCH_SECONDS": "7",
+        }
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", STATUSES],
+        cwd=project.directory,
+        env=project.variables(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    *statuses, cron, seconds = done.stdout.splitlines()
+    status = {"on": "RUNNING", "off": "STOPPED"}[automation]
+    assert dict(line.split() for line in statuses) == {
+        "retraining_schedule": status,
+        "store_upkeep_schedule": "STOPPED",
+        "new_ratings": status,
+        "changes": status,
+        "failed_runs": status,
+        "dead_runs": "RUNNING",
+    }
+    assert (cron, seconds) == ("15 2 * * 1", "7")
+
+
+# --- the sensor
+
+
+class Watch:
+    """Evaluates the sensor tick by tick, as the daemon does."""
+
+    def __init__(self, instance: dg.DagsterInstance) -> None:
+        self.instance = instance
+        self.cursor: str | None = None
+
+    def __call__(self) -> dg.RunRequest | str:
+        """Return what the tick launches, or why it launches nothing."""
+        context = dg.build_sensor_context(
+            self.instance, self.cursor, repository_def=defs.get_repository_def()
+        )
+        answer = retraining.new_ratings.evaluate_tick(context)
+        self.cursor = answer.cursor
+        if not answer.run_requests:
+            assert answer.skip_message
+            return answer.skip_message
+        (request,) = answer.run_requests
+        return request
+
+
+@pytest.fixture
+def watch(instance: dg.DagsterInstance) -> Watch:
+    return Watch(instance)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in which ratings are to arrive."""
+    folder = tmp_path / "arriving"
+    monkeypatch.setattr(retraining, "DEPLOYMENT", Deployment(ratings=str(folder)))
+    return folder
+
+
+def rate(folder: Path, stars: int) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / "u.data").write_text(f"1\t2\t{stars}\t881250949\n")
+
+
+def launched(answer: dg.RunRequest | str) -> dg.RunRequest:
+    assert isinstance(answer, dg.RunRequest), answer
+    return answer
+
+
+def test_ratings_are_taken_when_they_have_settled_and_once(watch, folder):
+    assert watch() == f"There are no ratings at {folder}: neither u.data nor one sound zip."
+    rate(folder, 3)
+    assert "at the next look" in watch()
+    rate(folder, 4)  # it was half copied
+    assert "at the next look" in watch()
+    first = launched(watch())
+    assert first.run_config == {"ops": {"movielens_archive": {"config": {}}}}
+    assert watch() == "The ratings are those of the last retraining."
+    rate(folder, 5)
+    assert "at the next look" in watch()
+    assert launched(watch()).run_key != first.run_key
+    rate(folder, 4)  # they come back
+    assert "at the next look" in watch()
+    assert launched(watch()).run_key != first.run_key
+    shutil.rmtree(folder)
+    assert "There are no ratings" in watch()
+
+
+def test_a_tick_that_is_repeated_launches_nothing_twice(watch, folder):
+    rate(folder, 3)
+    watch()
+    cursor = watch.cursor
+    first = launched(watch())
+    watch.cursor = cursor  # as if the daemon died before it kept the cursor
+    assert launched(watch()).run_key == first.run_key  # by which Dagster knows it
+
+
+def test_new_ratings_wait_until_a_retraining_has_ended(watch, folder, instance):
+    rate(folder, 3)
+    watch()
+    run = instance.create_run_for_job(
+        defs.resolve_job_def("retraining"), status=dg.DagsterRunStatus.STARTED
+    )
+    assert watch() == f"There are new ratings, which wait until run {run.run_id} has ended."
+    instance.report_run_failed(run)
+    launched(watch())
+
+
+@pytest.fixture
+def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
+    monkeypatch.setattr(retraining, "DEPLOYMENT", Deployment())
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with serve(b"") as mirror:
+        monkeypatch.setenv(URL_VARIABLE, mirror.url.replace("://", "://alice:s3cret@"))
+        yield mirror
+
+
+def revision(request: dg.RunRequest) -> str:
+    return str(request.run_config["ops"]["movielens_archive"]["config"]["revision"])
+
+
+@pytest.mark.parametrize("header", ["ETag", "Last-Modified"])
+def test_a_new_revision_of_the_source_is_taken(watch, mirror, header):
+    mirror.head = {header: "one"}
+    watch()
+    first = launched(watch())
+    assert watch() == "The ratings are those of the last retraining."
+    mirror.head = {header: "two"}
+    watch()
+    assert revision(launched(watch())) != revision(first)
+    assert mirror.logins[0] == "Basic YWxpY2U6czNjcmV0"
+    assert mirror.requests[0] == "/datasets/ml-100k.zip"
+
+
+def test_a_source_that_does_not_answer_is_a_reason_to_skip(watch, mirror, monkeypatch):
+    mirror.head = {"ETag": "one"}
+    watch()
+    for status, reason in [("503", "503 Server Error"), ("404", "404 Client Error")]:
+        mirror.answers = [status]
+        assert reason in watch()
+        assert "s3cret" not in watch()
+    mirror.answers, mirror.head = ["good"], {}
+    assert "has neither an ETag nor a date" in watch()
+    monkeypatch.setenv(URL_VARIABLE, "http://alice:s3cret@127.0.0.1:9")
+    assert "does not tell its revision" in watch()
+    assert "s3cret" not in watch()
+    monkeypatch.setenv(URL_VARIABLE, mirror.url)
+    mirror.head = {"ETag": "one"}
+    launched(watch())  # what was seen before counts
+
+
+# --- the archive that a run then receives
+
+
+@pytest.fixture
+def official(mirror: Mirror, archive: Path, monkeypatch: pytest.MonkeyPatch) -> Mirror:
+    """The mirror, which is taken to have published this machine's copy of the archive."""
+    (copy,) = archive.iterdir()
+    mirror.body = copy.read_bytes()
+    published = RemoteFile("ml-100k.zip", len(mirror.body), sha256(copy))
+    monkeypatch.setattr(sources, "ML_100K", published)
+    monkeypatch.setattr(archive_asset, "WAITS", (0.1, 0.2, 0.4))
+    return mirror
+
+
+class Receive:
+    """Materializes the archive from the official source."""
+
+    def __init__(self, instance: dg.DagsterInstance, root: Path) -> None:
+        self.instance = instance
+        self.root = root
+
+    def __call__(self, **config: object) -> dg.ExecuteInProcessResult:
+        settings = {"sources": ["official"], "retries": 0, "timeout": 20, **config}
+        return dg.materialize(
+            [movielens_archive],
+            instance=self.instance,
+            resources={"artifacts": Artifacts(root=str(self.root))},
+            run_config={"ops": {"movielens_archive": {"config": settings}}},
+            raise_on_error=False,
+        )
+
+
+@pytest.fixture
+def receive(instance: dg.DagsterInstance, tmp_path: Path) -> Receive:
+    return Receive(instance, tmp_path / "artifacts")
+
+
+def cache(result: dg.ExecuteInProcessResult) -> object:
+    assert result.success
+    (event,) = result.get_asset_materialization_events()
+    return event.step_materialization_data.materialization.metadata["cache"].value
+
+
+def waits(result: dg.ExecuteInProcessResult) -> list[float | None]:
+    return [
+        event.step_retry_data.seconds_to_wait
+        for event in result.all_events
+        if event.event_type_value == "STEP_UP_FOR_RETRY"
+    ]
+
+
+def test_another_revision_is_received_anew_and_comes_out_the_same(receive, official):
+    assert [cache(receive()), cache(receive())] == ["miss", "hit"]
+    assert len(official.requests) == 1
+    assert cache(receive(revision="2")) == "miss"
+    assert len(official.requests) == 2
+    assert [cache(receive()), cache(receive(revision="2"))] == ["hit", "hit"]
+
+
+def test_what_may_pass_is_tried_again_after_longer_and_longer_waits(receive, official):
+    official.answers = ["503", "hang_up", "good"]
+    result = receive()
+    assert cache(result) == "miss"
+    assert waits(result) == [0.1, 0.2]
+
+
+@pytest.mark.parametrize(("answer", "requests"), [("404", 1), ("wrong", 1), ("503", 4)])
+def test_what_lasts_fails_at_once_and_what_does_not_pass_after_the_last_try(
+    receive, official, answer, requests
+):
+    official.answers = [answer]
+    result = receive()
+    assert not result.success
+    assert len(official.requests) == requests
+    assert len(waits(result)) == requests - 1
+    (failure,) = result.get_step_failure_events()
+    assert "No source gave MovieLens 100k" in failure.step_failure_data.error_display_string
+
+
+def test_a_path_that_is_not_there_fails_at_once(receive, tmp_path):
+    result = receive(sources=[str(tmp_path / "nowhere")])
+    assert not result.success
+    assert waits(result) == []
