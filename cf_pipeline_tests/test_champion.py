@@ -115,6 +115,9 @@ def test_the_ui_does_not_pass_the_gate(worse):
         assert server.finish(launched["run"]["runId"]) == "FAILURE"
         whole = server.launch(worse.run_config(WORSE), sorted(ASSETS))
         assert server.finish(whole["run"]["runId"]) == "FAILURE"
+        assert shown(worse) == before
+        unchecked = server.launch(worse.run_config(WORSE), sorted(ASSETS), checks=False)
+        assert server.finish(unchecked["run"]["runId"]) == "SUCCESS"
     assert shown(worse) == before
     assert {decision.action for decision in decisions(worse)} == {"promoted", "refused"}
 

@@ -48,14 +48,17 @@ class Webserver:
         assert "errors" not in answer, answer["errors"]
         return answer["data"]
 
-    def launch(self, run_config: dict[str, Any], assets: list[str]) -> Any:
-        """Press the launchpad's button: launch a run of `assets` and return the server's answer."""
+    def launch(self, run_config: dict[str, Any], assets: list[str], checks: bool = True) -> Any:
+        """Press the launchpad's button: launch a run of `assets` and return the server's answer.
+
+        Their checks run too, unless somebody has taken them out of the selection.
+        """
         selector = {
             "repositoryLocationName": "cf_pipeline.definitions",
             "repositoryName": "__repository__",
             "pipelineName": "__ASSET_JOB",
             "assetSelection": [{"path": [asset]} for asset in assets],
-            "assetCheckSelection": [],
+            "assetCheckSelection": None if checks else [],
         }
         params = {"selector": selector, "runConfigData": run_config, "mode": "default"}
         return self.ask(LAUNCH, params=params)["launchRun"]
