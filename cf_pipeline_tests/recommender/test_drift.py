@@ -1,0 +1,266 @@
+"""Drift: real ratings replayed by time, honest and damaged, and whatever else may come."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cf_pipeline.recommender import metrics
+from cf_pipeline.recommender.drift import DriftReport, compare, new_ratings
+from cf_pipeline.recommender.drift_changes import mean_by_users
+from cf_pipeline.recommender.drift_limits import DRIFT_CHECKS, LEAST_USERS, LIMITS
+from cf_pipeline.recommender.splits import last_k_per_user
+
+SEEN = 42_000  # of the ratings by time
+NEW = 2_000
+MONDAY = pd.Timestamp("1998-01-05", tz="UTC")
+
+Damage = Callable[[pd.DataFrame], pd.DataFrame]
+
+
+def parted(ratings: pd.DataFrame, k: int = 10) -> pd.DataFrame:
+    return ratings.assign(part=np.where(last_k_per_user(ratings, k), "test", "train"))
+
+
+def judged(seen: pd.DataFrame, new: pd.DataFrame) -> DriftReport:
+    """Compare as a simple champion would: it predicts the biases of users and movies."""
+    train, test = seen[seen["part"] == "train"], seen[seen["part"] == "test"]
+    return compare(seen, new, *(metrics.regularised_bias(train, rows) for rows in (test, new)))
+
+
+def warnings(report: DriftReport) -> set[str]:
+    assert set(report.changes) == set(LIMITS)
+    return {name for name, change in report.changes.items() if change.warns}
+
+
+@pytest.fixture(scope="module")
+def replayed(ratings: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The first ratings by time, in parts, and those that came next; not to be changed."""
+    by_time = ratings.sort_values("timestamp", kind="stable").reset_index(drop=True)
+    return parted(by_time[:SEEN]), by_time[SEEN : SEEN + NEW].reset_index(drop=True)
+
+
+def shuffled(new: pd.DataFrame) -> pd.DataFrame:
+    return new.assign(rating=np.random.default_rng(0).permutation(new["rating"]))
+
+
+def in_a_burst(new: pd.DataFrame) -> pd.DataFrame:
+    first = new["timestamp"].min()
+    return new.assign(timestamp=first + (new["timestamp"] - first) / 100)
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        (lambda new: new, set()),
+        (shuffled, {"rmse_of_known"}),
+        (lambda new: new.assign(rating=6 - new["rating"]), {"stars", "rmse_of_known"}),
+        (lambda new: new.assign(rating=5.0), {"stars", "rmse_of_known"}),
+        (lambda new: new.assign(user=new["user"] + 10_000), {"unknown_users"}),
+        (lambda new: new.assign(movie=new["movie"] + 10_000), {"unknown_movies"}),
+        (in_a_burst, {"ratings_per_day"}),
+    ],
+    ids=["honest", "shuffled", "reversed", "all_five", "new_users", "new_movies", "burst"],
+)
+def test_damaged_ratings_are_warned_of_by_what_was_damaged(
+    replayed: tuple[pd.DataFrame, pd.DataFrame], damage: Damage, expected: set[str]
+) -> None:
+    seen, new = replayed
+    assert warnings(judged(seen, damage(new))) == expected
+
+
+def test_few_people_warn_of_nothing(replayed: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    seen, new = replayed
+    few = new[new["user"].isin(new["user"].unique()[: LEAST_USERS - 1])]
+    report = judged(seen, in_a_burst(few.assign(rating=5.0, movie=few["movie"] + 10_000)))
+    change = report.changes["unknown_movies"]
+    assert (change.now, change.users) == (1, LEAST_USERS - 1)
+    assert warnings(report) == set()
+
+
+def test_the_report_says_what_is_new(replayed: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    seen, new = replayed
+    report = judged(seen, new)
+    assert report.new_rows == report.recent_rows == report.new.count == NEW
+    assert report.new_users == len(set(new["user"]) - set(seen["user"]))
+    assert report.new_movies == len(set(new["movie"]) - set(seen["movie"]))
+    assert report.held_out.count == (seen["part"] == "test").sum()
+    known = new["user"].isin(seen.loc[seen["part"] == "train", "user"])
+    assert report.unknown_now.user == pytest.approx(1 - known.mean())
+    assert report.new_known.count == round((1 - report.unknown_now.either) * NEW)
+    pace = report.changes["ratings_per_day"]
+    days = (new["timestamp"].iloc[-1] - seen["timestamp"].iloc[-1]) / pd.Timedelta(days=1)
+    assert pace.now == pytest.approx(NEW / days, rel=0.01)
+
+
+def test_strangers_before_are_counted_as_they_came() -> None:
+    """Ten people a day, each for the first time: all that came were strangers, then as now."""
+    ratings = made(30, n_of_user=20, people_a_day=10)
+    report = judged(parted(ratings[:400]), ratings[400:])
+    assert report.unknown_in_test.user == 0
+    assert report.unknown_before.user == report.unknown_now.user == 1
+    assert report.changes["unknown_users"].size == 0
+
+
+def made(n_users: int, n_of_user: int, people_a_day: int) -> pd.DataFrame:
+    """Ratings of movies at random, each person's at once."""
+    user = np.repeat(np.arange(n_users), n_of_user)
+    random = np.random.default_rng(0)
+    return pd.DataFrame(
+        {
+            "user": user,
+            "movie": np.concatenate([random.permutation(50)[:n_of_user] for _ in range(n_users)]),
+            "rating": random.integers(1, 6, len(user)).astype(float),
+            "timestamp": MONDAY + pd.to_timedelta(user / people_a_day, unit="D"),
+        }
+    )
+
+
+def test_weeks_begin_on_monday_and_have_each_its_errors() -> None:
+    seen = parted(made(10, n_of_user=20, people_a_day=10))
+    days = [0, 6.99, 7, 30]  # a Monday, the Sunday after, the next Monday, and a Wednesday
+    new = pd.DataFrame(
+        {
+            "user": [0, 99, 1, 2],
+            "movie": [0, 0, 1, 2],
+            "rating": [4.0, 5.0, 3.0, 3.0],
+            "timestamp": MONDAY + pd.to_timedelta(days, unit="D"),
+        }
+    )
+    predicted_test = np.full((seen["part"] == "test").sum(), 3.0)
+    report = compare(seen, new, predicted_test, np.full(4, 3.0))
+    assert [week.week for week in report.weeks] == ["1998-01-05", "1998-01-12", "1998-02-02"]
+    first, second, _ = report.weeks
+    assert (first.all.count, first.all.users) == (2, 2)
+    assert first.all.rmse == pytest.approx(2.5**0.5)
+    assert (first.known.count, first.known.rmse) == (1, 1.0)
+    assert first.known.standard_error is None  # of one person
+    assert second.all.rmse == 0
+
+
+def test_what_is_predicted_beyond_the_scale_is_clamped() -> None:
+    seen = parted(made(10, n_of_user=20, people_a_day=10))
+    new = made(11, n_of_user=1, people_a_day=1).assign(rating=5.0)
+    n_test = (seen["part"] == "test").sum()
+    assert compare(seen, new, np.full(n_test, 9.0), np.full(11, 5.5)).new.rmse == 0
+
+
+def test_ratings_at_one_time_or_from_before_have_no_pace() -> None:
+    ratings = made(40, n_of_user=20, people_a_day=4)
+    early = ratings[:200].assign(user=lambda rows: rows["user"] + 100)
+    for seen, new in (
+        (ratings, early),
+        (ratings.assign(timestamp=MONDAY), early.assign(timestamp=MONDAY)),
+    ):
+        change = judged(parted(seen), new).changes["ratings_per_day"]
+        assert change.now is None
+        assert change.size is None
+        assert not change.warns
+
+
+def test_ratings_that_were_changed_are_new() -> None:
+    seen = made(3, n_of_user=4, people_a_day=1)
+    row = seen.index
+    changed = seen.assign(
+        rating=seen["rating"].where(row != 1, 0.5),
+        timestamp=seen["timestamp"].where(row != 5, MONDAY - pd.Timedelta(days=1)),
+    )
+    later = pd.concat([changed[2:].sample(frac=1, random_state=0), changed[:2]])
+    assert new_ratings(later, parted(seen, 1))["user"].sort_values().tolist() == [0, 1]
+    assert new_ratings(seen.sample(frac=1, random_state=0), parted(seen, 1)).empty
+    assert new_ratings(seen[3:], parted(seen, 1)).empty
+
+
+def test_nothing_to_compare_is_refused() -> None:
+    ratings = made(3, n_of_user=4, people_a_day=1)
+    seen = parted(ratings, 1)
+    nothing = np.array([])
+    for has, new in ((seen, ratings[:0]), (seen.assign(part="train"), ratings)):
+        with pytest.raises(ValueError, match=r"There are \d+ new ratings, and the champion saw"):
+            compare(has, new, nothing, nothing)
+
+
+def test_standard_errors_hold_what_they_promise() -> None:
+    """Two of them hold the true mean about 19 times in 20, though each person rates alike."""
+    random = np.random.default_rng(0)
+    users = pd.Series(np.repeat(np.arange(60), random.integers(1, 40, 60))).astype(int)
+    held = 0
+    for _ in range(500):
+        own = random.normal(size=60)  # everybody's mean
+        values = own[users.to_numpy()] + random.normal(size=len(users))
+        mean, error = mean_by_users(values, users)
+        held += int(abs(mean) < 2 * error)
+    assert 0.9 < held / 500 < 0.98
+
+
+@given(st.lists(st.tuples(st.floats(-5, 5), st.integers(0, 4)), min_size=1, max_size=30))
+def test_standard_errors_are_as_defined(rows: list[tuple[float, int]]) -> None:
+    values, users = np.array([value for value, _ in rows]), pd.Series([user for _, user in rows])
+    mean, error = mean_by_users(values, users)
+    groups = users.nunique()
+    sums = pd.Series(values - values.mean()).groupby(users).sum()
+    assert mean == pytest.approx(values.mean())
+    if groups == 1:
+        assert np.isnan(error)
+    else:
+        expected = np.sqrt(groups / (groups - 1) * (sums**2).sum()) / len(values)
+        assert error == pytest.approx(expected, abs=1e-12)
+
+
+RATINGS = st.lists(
+    st.tuples(st.integers(0, 14), st.integers(0, 9), st.integers(1, 5), st.integers(0, 10**7)),
+    min_size=1,
+    max_size=40,
+)
+
+
+def frame(rows: list[tuple[int, int, int, int]]) -> pd.DataFrame:
+    ratings = pd.DataFrame(rows, columns=["user", "movie", "rating", "timestamp"])
+    seconds = pd.to_timedelta(ratings["timestamp"], unit="s")
+    return ratings.assign(rating=ratings["rating"].astype(float), timestamp=MONDAY + seconds)
+
+
+@given(RATINGS, RATINGS, RATINGS)
+def test_any_ratings_make_a_report_that_is_json_and_adds_up(
+    train: list[tuple[int, int, int, int]],
+    test: list[tuple[int, int, int, int]],
+    rows: list[tuple[int, int, int, int]],
+) -> None:
+    parts = [frame(train).assign(part="train"), frame(test).assign(part="test")]
+    seen, new = pd.concat(parts, ignore_index=True), frame(rows)
+    predicted = np.linspace(1, 5, len(new))
+    report = compare(seen, new, np.full(len(test), 3.0), predicted)
+    json.dumps(asdict(report), allow_nan=False)
+    assert sum(week.all.count for week in report.weeks) == len(new)
+    assert sum(week.known.count for week in report.weeks) == report.new_known.count
+    squares = sum(week.all.count * (week.all.rmse or 0) ** 2 for week in report.weeks)
+    assert report.new.rmse == pytest.approx((squares / len(new)) ** 0.5)
+    for key in ("before", "now"):
+        assert sum(row[key] for row in report.stars) == pytest.approx(1)
+    assert 0 <= (report.changes["stars"].size or 0) <= 1
+    for unknown in (report.unknown_now, report.unknown_before, report.unknown_in_test):
+        of = unknown.user + unknown.movie - unknown.both
+        assert unknown.either == pytest.approx(of)
+    order = np.random.default_rng(0).permutation(len(new))
+    reordered = compare(seen, new.iloc[order], np.full(len(test), 3.0), predicted[order])
+    assert json.dumps(rounded(asdict(reordered))) == json.dumps(rounded(asdict(report)))
+
+
+def rounded(value: object) -> object:
+    """Return the value with floats rounded: sums in another order differ in the last digit."""
+    if isinstance(value, dict):
+        return {key: rounded(of) for key, of in value.items()}
+    if isinstance(value, list):
+        return [rounded(of) for of in value]
+    return round(value, 6) + 0.0 if isinstance(value, float) else value
+
+
+def test_every_change_has_a_check_that_says_its_limit() -> None:
+    assert {name for check in DRIFT_CHECKS.values() for name in check.changes} == set(LIMITS)
+    for check in DRIFT_CHECKS.values():
+        assert any(character.isdigit() for character in check.rule), check
