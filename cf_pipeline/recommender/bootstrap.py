@@ -38,7 +38,9 @@ class Interval:
 
 def correlation(rows: pd.DataFrame, predicted: Numbers, settings: GateSettings) -> Interval:
     """Return Pearson's correlation of ratings and predictions, with its limits; NaN for none."""
-    x, y = rows["rating"].to_numpy(np.float64), predicted.astype(np.float64)
+    x, y = (
+        column - column.mean() for column in (rows["rating"].to_numpy(), predicted.astype(float))
+    )
 
     def pearson(of: Numbers) -> Numbers:
         x, y, xx, yy, xy = np.moveaxis(of[..., :5] / of[..., 5:], -1, 0)

@@ -130,9 +130,12 @@ def new_ratings_are_plausible(
     if new.empty:
         return Finding(rule, True, "There are no new ratings.", {"new_ratings": 0})
     found = correlation(new, champion.predict(new), settings)
+    if np.isnan([found.estimate, found.high]).any():
+        why = f"All of {len(new):,} new ratings are alike, or predicted alike: nothing is told."
+        return Finding(rule, True, why, {"new_ratings": len(new)})
     return Finding(
         rule,
-        not found.high < settings.least_correlation,  # nor where there is none
+        found.high >= settings.least_correlation,
         f"The correlation of {len(new):,} new ratings with what the champion predicted is "
         f"{_shown(found)}. It must not surely be below {settings.least_correlation:g}.",
         {"new_ratings": len(new), "correlation_of_new_ratings": found.estimate},

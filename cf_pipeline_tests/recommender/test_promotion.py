@@ -134,6 +134,14 @@ def test_new_ratings_that_are_not_meant_are_refused(good, spoil):
         assert refused.figures["new_ratings"] == pytest.approx(len(new), rel=0.5)
 
 
+def test_new_ratings_that_are_all_alike_tell_nothing(good):
+    champion = replace(good, train=good.train[::2], test=good.test)
+    alike = replace(good, train=pd.concat([good.train[::2], good.train[1:41:2].assign(rating=3.0)]))
+    found = finding(promotion.findings(alike, champion, SETTINGS), "new_ratings_are_plausible")
+    assert found.passed
+    assert "alike" in found.why
+
+
 def test_a_model_that_does_not_beat_the_simple_predictors_is_refused(good):
     bad = of_noise(good, 1.0)
     refused = finding(promotion.findings(bad, None, SETTINGS), "challenger_beats_baselines")
