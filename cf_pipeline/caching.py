@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -79,8 +80,9 @@ class Artifacts(dg.ConfigurableIOManager):
         `build` writes the files of the result into the directory it is given and returns the
         metadata to show; it runs on a miss only. `config` is what decides the result, as JSON.
         """
+        began = time.monotonic()
         artifact, hit = self.reuse_or_build(context, build, inputs, config)
-        return self.result(context, artifact, hit)
+        return self.result(context, artifact, hit, time.monotonic() - began)
 
     def reuse_or_build(
         self,
@@ -104,15 +106,19 @@ class Artifacts(dg.ConfigurableIOManager):
         context: dg.AssetExecutionContext,
         artifact: Artifact,
         hit: bool,
+        seconds: float,
         metadata: Metadata | None = None,
     ) -> dg.MaterializeResult[Artifact]:
-        """Report a result as the asset's, with `metadata` of this run beside that of the result."""
+        """Report a result as the asset's, with `metadata` of this run beside that of the result.
+
+        `seconds` are those that this run took for it: next to none for a hit.
+        """
         shown = shown_metadata(artifact, hit)
         context.log.info(f"Cache {shown['cache']}: {_figures(shown)}in {artifact.directory}")
         return dg.MaterializeResult(
             value=artifact,
             data_version=dg.DataVersion(artifact.data_version),
-            metadata={**shown, **(metadata or {})},
+            metadata={**shown, "seconds": round(seconds, 3), **(metadata or {})},
         )
 
     def part(

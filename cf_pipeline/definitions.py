@@ -22,32 +22,35 @@ from cf_pipeline.checks import a_sequel_is_similar, gate_checks, ratings_checks
 from cf_pipeline.drift_checks import drift_checks
 from cf_pipeline.gate import Gate
 from cf_pipeline.notifications import failed_runs, notifier
+from cf_pipeline.presentation import presented
 from cf_pipeline.promotion_jobs import promote_by_hand, roll_back
 from cf_pipeline.retraining import new_ratings, retraining, retraining_schedule
 from cf_pipeline.search_job import hyperparameter_search
 from cf_pipeline.upkeep_job import dead_runs, store_upkeep, store_upkeep_schedule
 
 defs = dg.Definitions(
-    assets=automated(
-        [
-            movielens_archive,
-            ratings,
-            movies,
-            users,
-            rating_drift,
-            train_test_split,
-            vocabularies,
-            factor_model,
-            ranking_model,
-            evaluation_metrics,
-            challenger,
-            champion_model,
-            served_model,
-            recommendations,
-            similar_movies,
-            model_card,
-            cross_validation,
-        ]
+    assets=presented(
+        automated(
+            [
+                movielens_archive,
+                ratings,
+                movies,
+                users,
+                rating_drift,
+                train_test_split,
+                vocabularies,
+                factor_model,
+                ranking_model,
+                evaluation_metrics,
+                challenger,
+                champion_model,
+                served_model,
+                recommendations,
+                similar_movies,
+                model_card,
+                cross_validation,
+            ]
+        )
     ),
     asset_checks=[ratings_checks, drift_checks, gate_checks, a_sequel_is_similar],
     jobs=[retraining, promote_by_hand, roll_back, hyperparameter_search, store_upkeep],

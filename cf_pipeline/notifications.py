@@ -54,6 +54,8 @@ notifier = WebhookNotifier(url=dg.EnvVar(WEBHOOK)) if DEPLOYMENT.webhook else Lo
 @dg.run_failure_sensor(
     minimum_interval_seconds=30,
     default_status=DEPLOYMENT.sensor_status,
+    description="Tells of each failed run and why: in its own log, and at the address in "
+    "CF_PIPELINE_WEBHOOK.",
 )
 def failed_runs(context: dg.RunFailureSensorContext, notifier: dg.ResourceParam[Notifier]) -> None:
     """Tells of each failed run, by the notifier: which job and run, where it failed and why."""

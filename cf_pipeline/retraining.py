@@ -35,8 +35,9 @@ retraining = dg.define_asset_job(
             for asset, (config, names) in SHOWN_SETTINGS.items()
         }
     },
-    description="Makes everything anew that is out of date, from the ratings to the lists; all but "
-    "the leaderboards.",
+    description="From the ratings to the lists: fits the model, judges it, and makes people's "
+    "lists with it if it passes the gate; all but the leaderboards. What is up to date comes from "
+    "the cache. The launchpad has the settings that are worth a try first, at their defaults.",
     tags=RETRIES_OF_KILLED_RUNS,
 )
 
@@ -45,7 +46,8 @@ retraining_schedule = dg.ScheduleDefinition(
     job=retraining,
     cron_schedule=DEPLOYMENT.retraining_cron,
     default_status=DEPLOYMENT.schedule_status,
-    description="Retrains when CF_PIPELINE_RETRAINING_CRON says.",
+    description="Launches `retraining` when CF_PIPELINE_RETRAINING_CRON says, by default every "
+    "night at three, UTC.",
 )
 
 
@@ -53,6 +55,8 @@ retraining_schedule = dg.ScheduleDefinition(
     job=retraining,
     minimum_interval_seconds=DEPLOYMENT.watch_seconds,
     default_status=DEPLOYMENT.sensor_status,
+    description="Launches `retraining` when ratings are new or changed, once they have stayed the "
+    "same for two looks.",
 )
 def new_ratings(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     """Retrains on ratings that are new or changed, once they have stayed the same for two looks.

@@ -64,7 +64,12 @@ store_upkeep_schedule = dg.ScheduleDefinition(
 )
 
 
-@dg.sensor(minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.RUNNING)
+@dg.sensor(
+    minimum_interval_seconds=60,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Marks runs as failed whose process was killed: they would show as started for "
+    "ever.",
+)
 def dead_runs(
     context: dg.SensorEvaluationContext, artifacts: dg.ResourceParam[Artifacts]
 ) -> dg.SkipReason:

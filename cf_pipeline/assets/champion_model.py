@@ -1,6 +1,7 @@
 """The model that people are shown, and why it is that one."""
 
 import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,7 @@ def champion_model(
     stays, and the table `findings` says why. Somebody can decide otherwise by the jobs
     `promote_by_hand` and `roll_back`; every decision is recorded, as the table `history` shows.
     """
+    began = time.monotonic()
     challenger = Challenger(train_test_split, factor_model, ranking_model, evaluation_metrics)
     inputs = [movielens_archive, movies, users, *challenger]
     champions = Champions(artifacts.store, context.log.info)
@@ -115,7 +117,8 @@ def champion_model(
             decisions = [*decisions, judged.decision]
             break
         context.log.info("Somebody else decided meanwhile: judging again.")
-    return artifacts.result(context, judged.champion, judged.hit, told(decisions, challenger))
+    seconds, shown = time.monotonic() - began, told(decisions, challenger)
+    return artifacts.result(context, judged.champion, judged.hit, seconds, shown)
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ class Contender:
 
 
 @dg.asset(
-    group_name="model",
+    group_name="evaluation",
     kinds={"json"},
     io_manager_key="artifacts",
     code_version=code_version(__name__),

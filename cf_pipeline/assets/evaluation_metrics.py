@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dg.asset(
-    group_name="model",
+    group_name="evaluation",
     kinds={"json"},
     io_manager_key="artifacts",
     code_version=code_version(__name__),

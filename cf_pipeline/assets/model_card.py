@@ -22,7 +22,7 @@ CAPTIONS = {
 
 @dg.asset(
     group_name="recommendations",
-    kinds={"html"},
+    kinds={"report"},
     io_manager_key="artifacts",
     code_version=code_version(__name__),
 )

@@ -38,7 +38,7 @@ class MovielensArchiveConfig(dg.Config):
 
 @dg.asset(
     group_name="data",
-    kinds={"python"},
+    kinds={"file"},
     io_manager_key="artifacts",
     code_version=code_version(__name__),
 )

@@ -25,7 +25,7 @@ class RankingModelConfig(RankingSettings, dg.Config):
 
 
 @dg.asset(
-    group_name="recommendations",
+    group_name="model",
     kinds={"pytorch"},
     io_manager_key="artifacts",
     code_version=code_version(__name__),

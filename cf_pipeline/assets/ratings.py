@@ -8,26 +8,11 @@ import dagster as dg
 from cf_pipeline.artifacts import Artifact
 from cf_pipeline.caching import Artifacts, Metadata
 from cf_pipeline.code_version import code_version
+from cf_pipeline.columns import MOVIE_COLUMNS, RATING_COLUMNS, USER_COLUMNS
 from cf_pipeline.metadata import describe_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-COLUMNS = {
-    "user": "MovieLens' id of the user",
-    "movie": "MovieLens' id of the movie",
-    "rating": "Stars, 1 to 5",
-    "timestamp": "When the rating was given, UTC",
-    "title": "Title, with the year of release",
-    "release_year": "Year of release, from the title",
-    "release_date": "Date of release",
-    "imdb_url": "Address at IMDb",
-    "genres": "Some of 19 genres, in the archive's order",
-    "age": "Years",
-    "gender": "F or M",
-    "occupation": "One of 21",
-    "zip": "US zip code, or what was given for one",
-}
 
 
 @dg.asset(
@@ -48,7 +33,7 @@ def ratings(
 
         table = read_ratings(movielens_archive.verified())
         _write(table, directory / "ratings.parquet")
-        described = describe_table(table, COLUMNS)
+        described = describe_table(table, RATING_COLUMNS)
         if not table.num_rows:  # a check of its own says so
             return described
         frame = table.to_pandas()
@@ -84,7 +69,7 @@ def movies(
 
         table = read_movies(movielens_archive.verified())
         _write(table, directory / "movies.parquet")
-        return describe_table(table, COLUMNS) | _lacking(movielens_archive, "movies")
+        return describe_table(table, MOVIE_COLUMNS) | _lacking(movielens_archive, "movies")
 
     return artifacts.materialize(context, build, [movielens_archive])
 
@@ -107,7 +92,7 @@ def users(
 
         table = read_users(movielens_archive.verified())
         _write(table, directory / "users.parquet")
-        return describe_table(table, COLUMNS) | _lacking(movielens_archive, "users")
+        return describe_table(table, USER_COLUMNS) | _lacking(movielens_archive, "users")
 
     return artifacts.materialize(context, build, [movielens_archive])
 

@@ -9,7 +9,9 @@ from pydantic import Field
 from cf_pipeline.artifacts import Artifact
 from cf_pipeline.caching import Artifacts, Metadata
 from cf_pipeline.code_version import code_version
+from cf_pipeline.columns import PART_COLUMNS
 from cf_pipeline.deployment import DEPLOYMENT
+from cf_pipeline.metadata import describe_table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,7 +90,7 @@ def train_test_split(
         train, test = frame[~in_test], frame[in_test]
         return {
             "strategy": config.strategy,
-            "dagster/row_count": len(frame),
+            **describe_table(parts, PART_COLUMNS),
             "train_rows": len(train),
             "test_rows": len(test),
             "cold_users_in_test": int((~test["user"].drop_duplicates().isin(train["user"])).sum()),

@@ -7,6 +7,8 @@ import dagster as dg
 from cf_pipeline.artifacts import Artifact
 from cf_pipeline.caching import Artifacts, Metadata
 from cf_pipeline.code_version import code_version
+from cf_pipeline.columns import VOCABULARY_COLUMNS
+from cf_pipeline.metadata import describe_parquet
 
 
 @dg.asset(
@@ -34,7 +36,9 @@ def vocabularies(
         users, movies = Vocabulary.of(train["user"]), Vocabulary.of(train["movie"])
         users.save(directory / "user_vocabulary.parquet")
         movies.save(directory / "movie_vocabulary.parquet")
+        of_either = describe_parquet(directory / "movie_vocabulary.parquet", VOCABULARY_COLUMNS)
         return {
+            "dagster/column_schema": of_either["dagster/column_schema"],
             "users": len(users),
             "movies": len(movies),
             "first_users": ", ".join(map(str, users.decode(range(min(5, len(users)))))),
