@@ -31,10 +31,10 @@ from cf_pipeline.store_layout import (
     ArtifactError,
     digest,
     ensure_layout,
-    fresh,
-    put,
+    put_in_place,
     sealed,
     sync,
+    unfinished,
     unsealed,
     writing,
 )
@@ -143,7 +143,7 @@ class ArtifactStore:
         """
         directory = self.root / asset / key
         if self.remote is not None and not directory.exists():
-            with self._making(asset, key, log):
+            with self._locked(asset, key, log):
                 if not directory.exists():
                     self._fetch(self.remote, asset, key, log)
         return self._open(asset, key)
@@ -192,7 +192,7 @@ class ArtifactStore:
         artifact = self._find(recipe, log)
         hit, last_commit = artifact is not None, 0
         if artifact is None:
-            with self._making(recipe.asset, recipe.key, log):
+            with self._locked(recipe.asset, recipe.key, log):
                 artifact = self._find(recipe, log)
                 if artifact is None and self.remote is not None:
                     last_commit = self.remote.last_commit(recipe.asset, recipe.key)
@@ -205,7 +205,7 @@ class ArtifactStore:
         return artifact, hit
 
     @contextmanager
-    def _making(self, asset: str, key: str, log: Log) -> Iterator[None]:
+    def _locked(self, asset: str, key: str, log: Log) -> Iterator[None]:
         """Hold the result's lock, in a store that can be written."""
         ensure_layout(self.root, log)
         with writing(self.root, asset):
@@ -226,14 +226,14 @@ class ArtifactStore:
         return artifact
 
     def _fetch(self, remote: Remote, asset: str, key: str, log: Log) -> Artifact | None:
-        with fresh(self.root / asset / key) as partial:
+        with unfinished(self.root / asset / key) as partial:
             if not remote.fetch(asset, key, partial, log):
                 return None
-            put(partial, self.root / asset / key)
+            put_in_place(partial, self.root / asset / key)
         return self._open(asset, key)
 
     def _build(self, recipe: Recipe, build: Build) -> Artifact:
-        with fresh(self.root / recipe.asset / recipe.key) as partial:
+        with unfinished(self.root / recipe.asset / recipe.key) as partial:
             metadata = build(partial)
             files = {path.name: _sealed_file(path) for path in sorted(partial.iterdir())}
             manifest = {
@@ -245,7 +245,7 @@ class ArtifactStore:
             path = partial / MANIFEST
             path.write_bytes(sealed(manifest))
             sync(path)
-            put(partial, self.root / recipe.asset / recipe.key)
+            put_in_place(partial, self.root / recipe.asset / recipe.key)
         return self._open(recipe.asset, recipe.key)
 
     def _publish(self, artifact: Artifact, after: int) -> None:

@@ -12,6 +12,7 @@ from cf_pipeline.retraining import RETRIES_OF_KILLED_RUNS
 # What arrives from outside is started by the schedule and the sensor on it; the leaderboards, which
 # take minutes and decide nothing, by people.
 STARTED_OTHERWISE = {"movielens_archive", "cross_validation"}
+READ_FROM_ARCHIVE = {"ratings", "movies", "users"}
 
 # By the retraining's default of once a day: a night that failed, or a champion that nothing has
 # beaten for long, shows in the UI.
@@ -21,8 +22,8 @@ FRESHNESS = {
 }
 
 
-def follows_changes() -> dg.AutomationCondition[dg.AssetKey | dg.AssetCheckKey]:
-    """Return the condition under which an asset is materialized because something changed.
+def follows_changes(asset: str) -> dg.AutomationCondition[Any]:
+    """Return the condition under which `asset` is materialized because something changed.
 
     It starts when the asset goes missing, when its own code changes, or when an input comes out
     other than before (`data_version_changed`: an input that is made anew and comes out equal starts
@@ -37,6 +38,8 @@ def follows_changes() -> dg.AutomationCondition[dg.AssetKey | dg.AssetCheckKey]:
       results, and perhaps the asset itself.
     - `all_deps_blocking_checks_passed`: never past a check that failed. Within the run that makes
       an input, Dagster itself stops at its checks.
+    - `asset_matches("ratings", …)`: what came with ratings that failed their checks, such as
+      movies, is not used either, though it has passed its own.
     """
     condition = dg.AutomationCondition
     changed = condition.data_version_changed() | condition.will_be_requested()
@@ -45,13 +48,17 @@ def follows_changes() -> dg.AutomationCondition[dg.AssetKey | dg.AssetCheckKey]:
         | condition.code_version_changed()
         | condition.any_deps_match(changed)
     )
-    return (
+    follows: dg.AutomationCondition[Any] = (
         started.since_last_handled()
         & ~condition.any_deps_missing()
         & ~condition.any_deps_in_progress()
         & ~condition.in_progress()
         & condition.all_deps_blocking_checks_passed()
-    ).with_label("follows_changes")
+    )
+    if asset not in READ_FROM_ARCHIVE:
+        passed = condition.all_checks_match(condition.check_passed(), blocking_only=True)
+        follows &= condition.asset_matches("ratings", passed)
+    return follows
 
 
 def automated(assets: Sequence[dg.AssetsDefinition]) -> Sequence[dg.AssetsDefinition]:
@@ -59,7 +66,7 @@ def automated(assets: Sequence[dg.AssetsDefinition]) -> Sequence[dg.AssetsDefini
 
     def with_policies(spec: dg.AssetSpec) -> dg.AssetSpec:
         name = spec.key.to_user_string()
-        follows = None if name in STARTED_OTHERWISE else follows_changes()
+        follows = None if name in STARTED_OTHERWISE else follows_changes(name)
         return spec.replace_attributes(
             automation_condition=follows, freshness_policy=FRESHNESS.get(name)
         )

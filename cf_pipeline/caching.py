@@ -208,7 +208,8 @@ class Artifacts(dg.ConfigurableIOManager):
 
     def _open(self, materialization: dg.AssetMaterialization) -> Artifact:
         asset = materialization.asset_key.to_user_string()
-        return self.store.open(asset, str(materialization.metadata["cache_key"].value))
+        key = str(materialization.metadata["cache_key"].value)
+        return self.store.open(asset, key, dg.get_dagster_logger().warning)
 
 
 def _materialized_in_run(context: dg.InputContext) -> dg.AssetMaterialization | None:

@@ -8,10 +8,13 @@ judged at the same time one is decided on first, and the other is judged again.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel
+
+from cf_pipeline.store_layout import ArtifactError
 
 if TYPE_CHECKING:
     from cf_pipeline.artifacts import Artifact, ArtifactStore
@@ -89,12 +92,14 @@ class Champions:
         """Return the last champion that was made from other ratings than those of a data version.
 
         That is the one which had not seen what is new in them, promoted in the meantime or not.
-        None if there is none.
+        None if there is none, or if it is no longer in the store.
         """
         for decision in reversed(self.decisions()):
             champion = decision.champion
             if champion and champion.made_from["ratings"] != ratings_version:
-                return self.open(champion)
+                with suppress(ArtifactError):
+                    return self.open(champion)
+                return None
         return None
 
     def open(self, version: Version) -> Artifact:

@@ -10,6 +10,7 @@ from cf_pipeline.assets.factor_model import factor_model
 from cf_pipeline.assets.model_card import model_card
 from cf_pipeline.assets.movielens_archive import movielens_archive
 from cf_pipeline.assets.ranking_model import ranking_model
+from cf_pipeline.assets.rating_drift import rating_drift
 from cf_pipeline.assets.ratings import movies, ratings, users
 from cf_pipeline.assets.recommendations import recommendations, similar_movies
 from cf_pipeline.assets.served_model import served_model
@@ -18,6 +19,7 @@ from cf_pipeline.assets.vocabularies import vocabularies
 from cf_pipeline.automation import automated, changes
 from cf_pipeline.caching import Artifacts
 from cf_pipeline.checks import a_sequel_is_similar, gate_checks, ratings_checks
+from cf_pipeline.drift_checks import drift_checks
 from cf_pipeline.gate import Gate
 from cf_pipeline.notifications import failed_runs, notifier
 from cf_pipeline.presentation import presented
@@ -34,6 +36,7 @@ defs = dg.Definitions(
                 ratings,
                 movies,
                 users,
+                rating_drift,
                 train_test_split,
                 vocabularies,
                 factor_model,
@@ -49,7 +52,7 @@ defs = dg.Definitions(
             ]
         )
     ),
-    asset_checks=[ratings_checks, gate_checks, a_sequel_is_similar],
+    asset_checks=[ratings_checks, drift_checks, gate_checks, a_sequel_is_similar],
     jobs=[retraining, promote_by_hand, roll_back, hyperparameter_search, store_upkeep],
     schedules=[retraining_schedule, store_upkeep_schedule],
     sensors=[new_ratings, changes, failed_runs, dead_runs],

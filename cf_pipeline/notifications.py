@@ -68,8 +68,11 @@ def describe(context: dg.RunFailureSensorContext) -> str:
     causes = [*_failed_checks(context), *_failed_steps(context)]
     if not causes:
         causes = [_shortened(context.failure_event.message or "it does not say why")]
+    # Runs of single assets, and those of the automation conditions, are of no job with a name.
+    assets = sorted(key.to_user_string() for key in run.asset_selection or ())
+    what = ", ".join(assets) if run.job_name.startswith("__") else run.job_name
     again = " It is launched again." if run.tags.get("dagster/will_retry") == "true" else ""
-    first = f"Run {run.run_id} of {run.job_name} failed.{again}"
+    first = _shortened(f"Run {run.run_id} of {what} failed.{again}")
     return "\n".join([first, *(f"- {cause}" for cause in causes)])
 
 

@@ -118,7 +118,7 @@ def sweep(path: Path) -> bool:
 
 
 @contextmanager
-def fresh(final: Path) -> Iterator[Path]:
+def unfinished(final: Path) -> Iterator[Path]:
     """Yield a new directory beside the place of a result, whose lock is held; it does not last."""
     # Whatever is left here belonged to a process that died. A child of it may still write there:
     # ours is another directory.
@@ -132,7 +132,7 @@ def fresh(final: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def put(partial: Path, final: Path) -> None:
+def put_in_place(partial: Path, final: Path) -> None:
     """Put a directory, whose files are on the disk, into the place of a result."""
     sync(partial)
     if final.exists():  # damaged, or it would have been found

@@ -25,6 +25,7 @@ PROMISED = {
     },
     "movies": {"dagster/row_count", "dagster/column_schema", "fields_the_source_lacks"},
     "users": {"dagster/row_count", "dagster/column_schema", "fields_the_source_lacks"},
+    "rating_drift": {"remark", "new_rows"},
     "train_test_split": {
         *("strategy", "train_rows", "test_rows", "cold_users_in_test", "cold_movies_in_test"),
     },

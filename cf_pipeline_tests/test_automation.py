@@ -1,56 +1,158 @@
-"""The jobs: what they leave behind."""
+"""What the automation conditions of the real assets request, tick by tick, on a real history."""
 
-import json
-from typing import Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
 
-import optuna
+import dagster as dg
+import pytest
 
-from cf_pipeline_tests.project import Project, Run
+from cf_pipeline.automation import FRESHNESS, STARTED_OTHERWISE
+from cf_pipeline.definitions import defs
+from cf_pipeline.recommender.movielens_files import u_data
+from cf_pipeline_tests.project import Project
+from cf_pipeline_tests.test_caching import AFTER_MODEL, ASSETS, FAST
+from cf_pipeline_tests.test_devices import Trainer, trainer
 
-JOB = "hyperparameter_search"
+__all__ = ["trainer"]  # a fixture
+
+AUTOMATED = ASSETS - STARTED_OTHERWISE
+AFTER_VOCABULARIES = {"vocabularies", *AFTER_MODEL}
+AFTER_SPLIT = {"train_test_split", *AFTER_VOCABULARIES}
 
 
-def search(project: Project, **config: Any) -> Run:
-    """Run the job on the command line."""
-    return project.execute(JOB, {"search_hyperparameters": config})
+class Ticks:
+    """Evaluates the conditions as the daemon does, without launching what they request."""
+
+    def __init__(self, project: Project, instance: dg.DagsterInstance) -> None:
+        self.project = project
+        self.instance = instance
+        self.cursor: Any = None  # Dagster's own
+        assert self() == set()  # the first tick only learns what is there
+
+    def __call__(self, definitions: dg.Definitions = defs) -> set[str]:
+        """Return the assets that the next tick requests."""
+        result = dg.evaluate_automation_conditions(definitions, self.instance, cursor=self.cursor)
+        self.cursor = result.cursor
+        return {
+            key.to_user_string()
+            for key in definitions.resolve_all_asset_keys()
+            if result.get_num_requested(key)
+        }
 
 
-def test_a_search_leaves_its_study_and_a_run_config_that_works(project):
-    run = search(project, method="gradient_descent", n_trials=3, epochs=2, loss="l1")
-    assert run.returncode == 0, run.output
-    folder = project.artifacts / JOB / "latest"
-    study = optuna.load_study(study_name=None, storage=f"sqlite:///{folder / 'study.db'}")
-    assert len(study.trials) == 3
-    assert study.trials[0].params["epochs"] == 2
-    assert study.best_value == min(trial.value or 9 for trial in study.trials)
-    metadata = project.metadata(JOB)
-    assert metadata["best_rmse"] == study.best_value
-    assert len(metadata["trials"].records) == 3
-    best = json.loads((folder / "best_run_config.json").read_text())["ops"]["factor_model"]
-    assert best["config"] == {"method": "gradient_descent", "loss": "l1", **study.best_params}
-    assert project.cache("factor_model", {"factor_model": best["config"]}) == {
-        "factor_model": "miss"
+@pytest.fixture
+def ticks(project: Project) -> Iterator[Ticks]:
+    with project.instance() as instance:
+        yield Ticks(project, instance)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, archive: Path) -> Path:
+    """A folder whose u.data lacks the last of the real ratings."""
+    folder = tmp_path / "ml-100k"
+    folder.mkdir()
+    (folder / "u.data").write_bytes(u_data(archive))
+    spoil(folder, slice(-1))
+    return folder
+
+
+def spoil(folder: Path, kept: slice, again: slice = slice(0)) -> None:
+    lines = (folder / "u.data").read_text().splitlines(keepends=True)
+    (folder / "u.data").write_text("".join(lines[kept] + lines[again]))
+
+
+def of(folder: Path) -> dict[str, dict[str, object]]:
+    return {"movielens_archive": {"sources": [str(folder)]}}
+
+
+def with_code_of(asset: str, version: str) -> dg.Definitions:
+    """The definitions, as if the asset's code had been edited."""
+
+    def edited(spec: dg.AssetSpec) -> dg.AssetSpec:
+        same = spec.key.to_user_string() != asset
+        return spec if same else spec.replace_attributes(code_version=version)
+
+    return dg.Definitions(
+        assets=dg.map_asset_specs(edited, cast("list[dg.AssetsDefinition]", defs.assets)),
+        asset_checks=defs.asset_checks,
+        resources=defs.resources,
+    )
+
+
+def test_every_asset_follows_changes_but_those_that_are_started_otherwise():
+    graph = defs.resolve_asset_graph()
+    follows = {
+        key.to_user_string()
+        for key in graph.get_all_asset_keys()
+        if graph.get(key).automation_condition
     }
-    # The same again is found in the store.
-    before = project.files()
-    run = search(project, method="gradient_descent", n_trials=3, epochs=2, loss="l1")
-    assert run.returncode == 0, run.output
-    assert project.files() == before
-    assert project.metadata(JOB)["cache"] == "hit"
-
-
-def test_gibbs_is_searched_too_and_trials_that_cannot_be_are_refused_before(project):
-    run = search(project, n_trials=2, sweeps=60)
-    assert run.returncode == 0, run.output
-    assert set(project.metadata(JOB)["trials"].records[0].data) == {
-        *("trial", "validation_rmse", "sampled_factors", "feature_rank", "burn_in")
+    assert follows == AUTOMATED
+    fresh = {
+        key.to_user_string()
+        for key in graph.get_all_asset_keys()
+        if graph.get(key).freshness_policy
     }
-    run = search(project, n_trials=0)
-    assert run.returncode == 1
-    assert "n_trials" in run.output
+    assert fresh == set(FRESHNESS) & ASSETS
 
 
-def test_a_search_without_a_training_part_says_what_to_materialize(tmp_path, archive):
-    run = search(Project(tmp_path / "project", archive), n_trials=1)
+def test_other_ratings_are_followed_by_all_that_is_made_of_them_once(ticks, folder):
+    assert ticks.project.cache("movielens_archive", of(folder)) == {"movielens_archive": "miss"}
+    assert ticks() == AUTOMATED
+    assert ticks() == set()
+
+
+def test_ratings_that_come_out_equal_start_nothing(ticks):
+    assert ticks.project.cache("movielens_archive") == {"movielens_archive": "hit"}
+    assert ticks.project.cache("*ratings") == {"movielens_archive": "hit", "ratings": "hit"}
+    assert ticks() == set()
+
+
+def test_a_run_of_everything_leaves_nothing_to_follow(ticks, folder):
+    ticks.project.cache(config={**of(folder), "factor_model": FAST})
+    assert ticks() == set()
+    assert ticks() == set()
+
+
+def test_edited_code_is_followed_from_where_it_was_edited(ticks):
+    edited = with_code_of("vocabularies", "other")
+    assert ticks(edited) == AFTER_VOCABULARIES
+    assert ticks(edited) == set()
+
+
+def test_a_model_that_somebody_made_is_followed_by_what_is_made_of_it(ticks):
+    ticks.project.cache("factor_model", {"factor_model": FAST})
+    assert ticks() == AFTER_MODEL - {"factor_model"}
+
+
+def test_a_missing_asset_is_made(ticks):
+    ticks.instance.wipe_assets([dg.AssetKey("similar_movies")])
+    assert ticks() == {"similar_movies"}
+
+
+def test_nothing_goes_past_a_blocking_check_that_failed(ticks, folder):
+    spoil(folder, slice(None), slice(1))  # a rating that is there twice
+    run = ticks.project.materialize("*ratings,movies,users", of(folder))
     assert run.returncode == 1
-    assert "train_test_split has no materialization in this Dagster history" in run.output
+    assert "ratings_have_no_duplicates" in run.output
+    assert ticks() == set()
+    # Nor does an edit.
+    assert ticks(with_code_of("train_test_split", "other")) == set()
+    spoil(folder, slice(-1))
+    ticks.project.cache("*ratings", of(folder))
+    assert ticks(with_code_of("train_test_split", "other")) == {"movies", "users", *AFTER_SPLIT}
+
+
+def test_what_is_on_its_way_is_waited_for(ticks, trainer, tmp_path):
+    """A model is made already, and waits for its device, when code of its inputs is edited."""
+    ticks.project.environment["CF_PIPELINE_DEVICE_LOCKS"] = str(tmp_path / "locks")
+    holder: Trainer = trainer(600)
+    assert holder.says() == "training"
+    run = ticks.project.start("factor_model", {"factor_model": FAST})
+    assert any("Waiting for cpu" in line for line in run.stdout)
+    edited = with_code_of("factor_model", "other")
+    assert ticks(edited) == set()
+    holder.process.kill()
+    output, _ = run.communicate(timeout=240)
+    assert run.returncode == 0, output
+    assert ticks(edited) == AFTER_MODEL - {"factor_model"}

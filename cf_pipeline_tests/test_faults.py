@@ -291,8 +291,8 @@ def test_a_run_that_died_before_it_took_its_lock_counts_as_gone_after_a_while(co
         run_id = instance.get_runs()[0].run_id
         with sqlite3.connect(cold.directory / ".dagster" / "history" / "runs.db") as history:
             history.execute("DELETE FROM run_tags")
-            body = "UPDATE runs SET run_body = replace(run_body, 'cf_pipeline/artifact_store', 'x')"
-            history.execute(body)
+            body = "UPDATE runs SET run_body = replace(run_body, ?, 'x')"
+            history.execute(body, (runs.LOCK_TAG,))
         assert runs.fail_dead_runs(instance, cold.artifacts, print) == []
         assert runs.fail_dead_runs(instance, cold.artifacts, print, 0) == [run_id]
 

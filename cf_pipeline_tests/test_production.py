@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import dagster as dg
@@ -16,15 +15,15 @@ import pytest
 
 from cf_pipeline import runs
 from cf_pipeline_tests.postgres import OWNER, PASSWORD, Database, postgres, programs
-from cf_pipeline_tests.project import REPOSITORY, Project, Run
+from cf_pipeline_tests.project import REPOSITORY, Config, Project
 from cf_pipeline_tests.test_faults import statuses, wait_for
-from cf_pipeline_tests.webserver import service, webserver
+from cf_pipeline_tests.webserver import Webserver, service, webserver
 
 PRODUCTION = REPOSITORY / "cf_pipeline" / "production" / "dagster.yaml"
 SMALL = "movielens_archive,ratings"
 ASSETS = SMALL.split(",")
 # Where nobody answers: a run that asks there goes on until it is ended.
-HANGING = {"movielens_archive": {"sources": ["official"], "timeout": 600, "retries": 9}}
+HANGING: Config = {"movielens_archive": {"sources": ["official"], "timeout": 600, "retries": 9}}
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +60,8 @@ def migrated(
 
 
 @pytest.fixture
-def database(superuser: Database, migrated: Database, tmp_path: Path) -> Database:
+def database(superuser: Database, migrated: Database) -> Database:
+    """A database of the test's own, with Dagster's tables."""
     name = f"copy_{superuser.query('SELECT count(*) FROM pg_database')}"
     return superuser.create(name, template=migrated.variables["PGDATABASE"])
 
@@ -80,7 +80,7 @@ def nobody_answers() -> Iterator[dict[str, str]]:
 
 
 def with_seconds(project: Project, **seconds: int) -> Project:
-    """The same project, with other seconds in `run_monitoring` than a test can wait for."""
+    """The same project, with seconds in `run_monitoring` that a test can wait for."""
     text = PRODUCTION.read_text()
     for name, value in seconds.items():
         text, found = re.subn(rf"{name}: \d+", f"{name}: {value}", text)
@@ -90,7 +90,7 @@ def with_seconds(project: Project, **seconds: int) -> Project:
     return replace(project, dagster_yaml=edited)
 
 
-def launch(server: Any, project: Project, config: Any = None) -> str:
+def launch(server: Webserver, project: Project, config: Config | None = None) -> str:
     """Launch a run of the small assets from the UI, and return its id."""
     return str(server.launch(project.run_config(config), ASSETS)["run"]["runId"])
 
@@ -105,10 +105,11 @@ def last_message(instance: dg.DagsterInstance, run_id: str) -> str:
     return str(instance.all_logs(run_id, of_type=dg.DagsterEventType.RUN_FAILURE)[-1].message)
 
 
-def test_a_variable_that_is_not_set_is_named(tmp_path, archive):
+def test_a_variable_that_is_not_set_is_named(tmp_path, archive, monkeypatch):
     variables = dict.fromkeys(("PGHOST", "PGDATABASE", "PGUSER", "PGPASSWORD"), "x")
     variables["PGPORT"] = "1"
     for missing in variables:
+        monkeypatch.delenv(missing, raising=False)
         database = Database(Path(), {k: v for k, v in variables.items() if k != missing})
         with pytest.raises(Exception, match=f'"{missing}" which is not set'):
             production(tmp_path / missing, archive, database).instance()
@@ -136,8 +137,8 @@ def test_a_wrong_password_is_said_and_not_shown(served):
 
 def test_runs_that_start_together_do_each_work_once(served):
     processes = [served.start(SMALL) for _ in range(4)]
-    ended = [Run(0, process.communicate(timeout=240)[0]) for process in processes]
-    assert [process.returncode for process in processes] == [0] * 4, ended
+    outputs = [process.communicate(timeout=240)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4, outputs
     with served.instance() as instance:
         caches = [served.cache_of(run.run_id) for run in instance.get_runs()]
     assert len(caches) == 4
@@ -152,14 +153,15 @@ def test_launched_runs_wait_for_their_turn_and_one_that_hangs_is_ended(served, n
         hanging, next_one = launch(server, served, HANGING), launch(server, served)
         assert statuses(served) == ["QUEUED"] * 2
         with service(served, "dagster._daemon", "run"):
-            assert server.finish(hanging) == "FAILURE"
+            # Which depends on whether its process or the daemon says so first.
+            assert server.finish(hanging) in {"CANCELED", "FAILURE"}
             assert server.finish(next_one) == "SUCCESS"
         shown = server.ask("{ instance { info } }")["instance"]["info"]
     with served.instance() as instance:
-        assert "Exceeded maximum runtime of 15 seconds" in last_message(instance, hanging)
-        records = [instance.get_run_record_by_id(run_id) for run_id in (hanging, next_one)]
-    first, second = [(record.start_time, record.end_time) for record in records if record]
-    assert first[1] <= second[0]
+        ended = instance.all_logs(hanging, of_type=dg.DagsterEventType.RUN_CANCELING)[0]
+        (began,) = instance.all_logs(next_one, of_type=dg.DagsterEventType.RUN_START)
+    assert "exceeding maximum runtime of 15 seconds" in ended.message
+    assert ended.timestamp < began.timestamp
     # Nothing of all this tells the password.
     assert "run_storage: PostgresRunStorage" in shown
     texts = [path.read_bytes() for path in served.directory.rglob("*") if path.is_file()]

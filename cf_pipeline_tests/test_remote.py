@@ -16,7 +16,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from cf_pipeline.artifacts import ArtifactStore, Recipe
 from cf_pipeline.remote import VARIABLE, Remote, RemoteError
 from cf_pipeline.store_layout import ArtifactError, leftovers, sealed, unsealed
-from cf_pipeline_tests.machines import RECIPE, append_all, build, get, get_many, started
+from cf_pipeline_tests.machines import RECIPE, append_all, build, get, get_many, many_files, started
 from cf_pipeline_tests.project import Project
 from cf_pipeline_tests.s3_server import BUCKET, free_port, s3_server, variables
 from cf_pipeline_tests.test_artifacts import forbidden
@@ -189,6 +189,15 @@ def test_a_damaged_result_is_noticed_not_used_and_mended(address, machine, damag
     assert len(there(address, "results/numbers/*/commits/*")) == 2
 
 
+def test_a_result_that_was_damaged_here_is_fetched(address, machine):
+    store = machine(address)
+    artifact, _ = store.get_or_build(RECIPE, build, print)
+    (artifact.directory / "numbers.txt").write_text("1 2 4")
+    mended, hit = store.get_or_build(RECIPE, forbidden, print)
+    assert hit
+    assert mended.path("numbers.txt").read_text() == "1 2 3"
+
+
 def test_an_earlier_sound_result_is_used_where_the_last_is_damaged(address, machine):
     machine(address).get_or_build(RECIPE, build, print)
     (first,) = there(address, "results/numbers/*/commits/*")
@@ -232,6 +241,24 @@ def test_a_kill_in_mid_upload_shows_nobody_a_part_and_the_next_run_publishes(
     again = ArtifactStore(tmp_path / "killed", Remote(address))
     assert again.get_or_build(RECIPE, forbidden, print)[1]  # it was kept on that machine
     assert len(machine(address).get_or_build(RECIPE, forbidden, print)[0].files) == 300
+
+
+@pytest.mark.parametrize("address", ["s3", "file"], indirect=True)
+def test_a_kill_in_mid_download_leaves_no_result_and_blocks_nobody(address, tmp_path, machine):
+    machine(address).get_or_build(RECIPE, many_files, print)
+    root = tmp_path / "killed"
+    process = started(get_many, root, address)
+    while not list(root.glob("numbers/*.partial/*.txt")):
+        assert process.is_alive(), "it ended before it could be killed"
+    assert process.pid
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert [path.suffix for path in leftovers(root)] == [".partial", ".lock"]
+    store = ArtifactStore(root, Remote(address))
+    artifact, hit = store.get_or_build(RECIPE, forbidden, print)
+    assert hit
+    assert len(artifact.files) == 300
+    assert leftovers(root) == []
 
 
 def test_a_server_that_is_gone_fails_the_run_and_what_was_made_is_kept(

@@ -1,0 +1,43 @@
+"""Asset checks of drift: they warn, and block nothing."""
+
+import json
+from collections.abc import Iterator
+
+import dagster as dg
+
+from cf_pipeline.artifacts import Artifact
+from cf_pipeline.assets.rating_drift import REPORT
+from cf_pipeline.metadata import table_of
+from cf_pipeline.recommender.drift_limits import DRIFT_CHECKS, EVIDENCE, LEAST_USERS
+
+CANNOT_TELL = f"That cannot be told: it takes ratings of {LEAST_USERS} people before and now."
+
+
+@dg.multi_asset_check(
+    specs=[
+        dg.AssetCheckSpec(name, asset="rating_drift", description=f"{check.rule} {EVIDENCE}")
+        for name, check in DRIFT_CHECKS.items()
+    ],
+    ins={"rating_drift": dg.AssetIn("rating_drift")},
+)
+def drift_checks(rating_drift: Artifact) -> Iterator[dg.AssetCheckResult]:
+    """Warn of the changes that are beyond their limits and beyond chance, and show them all.
+
+    What cannot be told passes, with a remark.
+    """
+    report = json.loads(rating_drift.path(REPORT).read_bytes())
+    for name, check in DRIFT_CHECKS.items():
+        found = [{"of": of, **report["changes"][of]} for of in check.changes if "changes" in report]
+        remark = report.get("remark")
+        if any(change["users"] < LEAST_USERS for change in found):
+            remark = CANNOT_TELL
+        yield dg.AssetCheckResult(
+            check_name=name,
+            asset_key="rating_drift",
+            passed=not any(change["warns"] for change in found),
+            severity=dg.AssetCheckSeverity.WARN,
+            metadata={
+                **({"remark": remark} if remark else {}),
+                **({"changes": table_of(found)} if found else {}),
+            },
+        )
