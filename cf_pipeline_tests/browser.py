@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import dagster as dg
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
@@ -51,15 +52,13 @@ def row(within: Page | Locator, first_cell: str) -> Locator:
     return within.get_by_role("row").filter(has=cell).last
 
 
-def expect_table(within: Page, name: str, rows: list[dict[str, object]]) -> None:
-    """Expect the table `name` of an asset's metadata to have these rows, and their first cells to
-    tell them apart."""
-    table = row(within, name).get_by_role("table")
-    assert rows
-    for shown in rows:
-        first, *_ = shown.values()
-        cells = row(table, str(first)).get_by_role("cell")
-        expect(cells).to_have_text([str(value) for value in shown.values()])
+def expect_table(page: Page, name: str, shown: dg.TableMetadataValue) -> None:
+    """Expect the table `name` of an asset's metadata; its first cells must tell rows apart."""
+    table = row(page, name).get_by_role("table")
+    assert shown.records
+    for record in shown.records:
+        values = [str(record.data[column.name]) for column in shown.schema.columns]
+        expect(row(table, values[0]).get_by_role("cell")).to_have_text(values)
 
 
 def expect_picture(page: Page, name: str) -> None:
