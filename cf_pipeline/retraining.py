@@ -46,7 +46,7 @@ retraining_schedule = dg.ScheduleDefinition(
     job=retraining,
     cron_schedule=DEPLOYMENT.retraining_cron,
     default_status=DEPLOYMENT.schedule_status,
-    description="Launches `retraining` when CF_PIPELINE_RETRAINING_CRON says, by default every "
+    description="Launches retraining when CF_PIPELINE_RETRAINING_CRON says, by default every "
     "night at three, UTC.",
 )
 
@@ -55,7 +55,7 @@ retraining_schedule = dg.ScheduleDefinition(
     job=retraining,
     minimum_interval_seconds=DEPLOYMENT.watch_seconds,
     default_status=DEPLOYMENT.sensor_status,
-    description="Launches `retraining` when ratings are new or changed, once they have stayed the "
+    description="Launches retraining when ratings are new or changed, once they have stayed the "
     "same for two looks.",
 )
 def new_ratings(context: dg.SensorEvaluationContext) -> dg.SensorResult:

@@ -1,13 +1,16 @@
 """What the tests share: the real archive, and working directories with a history of their own."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 
 # Read when torch and numpy are loaded: tests run in several processes, a core for each.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from cf_pipeline_tests.browser import chromium
 from cf_pipeline_tests.project import Project
 from cf_pipeline_tests.real_data import real_archive
 
@@ -30,3 +33,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory, archive: Path) -> Project
 def project(tmp_path: Path, finished: Project) -> Project:
     """A project of the test's own that goes on from a first run."""
     return finished.copy(tmp_path / "project")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A real browser; tests that want one are skipped where there is none, and fail in CI."""
+    with chromium() as browser:
+        yield browser

@@ -2,27 +2,28 @@
 Chromium."""
 
 import json
-import os
-import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
+from cf_pipeline_tests.browser import (
+    DECODED,
+    ended,
+    expect_graph,
+    expect_picture,
+    expect_table,
+    follow,
+    row,
+    visit,
+)
 from cf_pipeline_tests.project import Project
 from cf_pipeline_tests.test_caching import ASSETS
 from cf_pipeline_tests.test_launching import latest_run
 from cf_pipeline_tests.webserver import webserver
 
-SLOW = 60_000  # milliseconds
-CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
-ARGUMENTS = [
-    *("--no-sandbox", "--no-first-run", "--disable-gpu", "--disable-quic", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update"),
-]
 PICTURES = (
     ("evaluation_metrics", "rmse_beside_baselines"),
     ("evaluation_metrics", "learning_curve"),
@@ -33,22 +34,6 @@ PICTURES = (
     ("factor_model", "factor_map"),
     ("recommendations", "coverage"),
 )
-DECODED = "shown => shown.decode().then(() => shown.naturalWidth)"  # raises for no picture
-expect.set_options(timeout=SLOW)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    executable = next(filter(None, map(shutil.which, CHROMIUMS)), None)
-    if executable is None:
-        reason = f"none of {', '.join(CHROMIUMS)} is on the PATH"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -65,29 +50,12 @@ def address(browser: Browser, shown: Project) -> Iterator[str]:
 
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
-    """A page of a browser that was never here before; its addresses are the server's."""
-    with browser.new_context(base_url=address, viewport={"width": 1400, "height": 900}) as context:
-        context.set_default_timeout(SLOW)
-        yield context.new_page()
-
-
-def row(within: Page | Locator, first_cell: str) -> Locator:
-    """The row of a table whose first cell says just this."""
-    first = within.page if isinstance(within, Locator) else within
-    cell = first.locator("td:first-child").get_by_text(first_cell, exact=True)
-    return within.get_by_role("row").filter(has=cell).last
+    with visit(browser, address) as page:
+        yield page
 
 
 def test_the_asset_graph_shows_every_asset(page):
-    page.goto("/asset-groups")
-    # Groups are drawn closed. The menu that opens them is not the navigation's settings.
-    settings = page.get_by_role("img", name="settings")
-    expect(settings).to_have_count(2)
-    settings.last.click()
-    page.get_by_role("menuitem", name="Expand all groups").click()
-    for asset in ASSETS:
-        # A group may have an asset's name: its label comes first.
-        expect(page.locator("svg").get_by_text(asset, exact=True).last).to_be_visible()
+    expect_graph(page, ASSETS)
 
 
 def test_the_page_of_the_evaluation_shows_its_numbers_inline(page, shown):
@@ -95,22 +63,13 @@ def test_the_page_of_the_evaluation_shows_its_numbers_inline(page, shown):
     page.goto("/assets/evaluation_metrics")
     for key in ("rmse", "mae", "test_rows"):
         expect(row(page, key)).to_contain_text(str(metadata[key]))
-    table, baselines = row(page, "baselines").get_by_role("table"), metadata["baselines"]
-    assert baselines.records
-    for record in baselines.records:
-        cells = row(table, record.data["method"]).get_by_role("cell")
-        values = [record.data[column.name] for column in baselines.schema.columns]
-        expect(cells).to_have_text([str(value) for value in values])
+    expect_table(page, "baselines", [record.data for record in metadata["baselines"].records])
 
 
 @pytest.mark.parametrize(("asset", "name"), PICTURES)
 def test_a_click_shows_the_picture(page, asset, name):
     page.goto(f"/assets/{asset}")
-    row(page, name).get_by_text("[Show Markdown]").click()
-    picture = page.get_by_role("dialog").get_by_role("img", name=name.replace("_", " "))
-    expect(picture).to_be_visible()
-    expect(picture).to_have_attribute("src", re.compile("^data:image/png;base64,"))
-    assert picture.evaluate(DECODED) > 300
+    expect_picture(page, name)
 
 
 def test_the_page_of_the_recommendations_shows_the_first_of_them(page, shown):
@@ -180,10 +139,9 @@ def test_the_button_materializes_on_the_same_history(page, shown):
     before = latest_run(shown)
     page.goto("/assets/evaluation_metrics")
     page.get_by_role("button", name="Materialize").click()
-    page.get_by_role("link", name="View", exact=True).click()  # of the notice "Launched run"
-    expect(page.get_by_text("Success", exact=True).first).to_be_visible()
-    assert page.url.endswith(f"/runs/{latest_run(shown)}")
-    assert latest_run(shown) != before
+    run_id = follow(page)
+    assert ended(page) == "Success"
+    assert latest_run(shown) == run_id != before
     assert shown.cache_of(latest_run(shown)) == {"evaluation_metrics": "hit"}
 
 
