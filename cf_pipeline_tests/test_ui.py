@@ -66,6 +66,14 @@ def test_the_page_of_the_evaluation_shows_its_numbers_inline(page, shown):
     expect_table(page, "baselines", [record.data for record in metadata["baselines"].records])
 
 
+def test_the_page_of_an_asset_says_whom_to_ask_and_what_to_read(page):
+    page.goto("/assets/factor_model")
+    expect(page.get_by_text("recommender", exact=True)).to_be_visible()
+    expect(page.get_by_text("PyTorch", exact=True)).to_be_visible()
+    paper = "https://doi.org/10.1145/1390156.1390267"
+    expect(page.get_by_role("link", name=paper)).to_have_attribute("href", paper)
+
+
 @pytest.mark.parametrize(("asset", "name"), PICTURES)
 def test_a_click_shows_the_picture(page, asset, name):
     page.goto(f"/assets/{asset}")

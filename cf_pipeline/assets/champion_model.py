@@ -29,6 +29,7 @@ from cf_pipeline.metadata import table_of
 from cf_pipeline.store_layout import ArtifactError
 
 HISTORY_ROWS = 10
+SHORT = 8  # characters of an id, as Dagster shows those of runs
 PROMOTE, ROLL_BACK = "promote", "roll back"
 # Only these jobs decide by hand.
 JOBS = {PROMOTE: "promote_by_hand", ROLL_BACK: "roll_back"}
@@ -280,26 +281,23 @@ def told(decisions: Sequence[Decision], challenger: Challenger) -> Metadata:
     """Return what is shown of the decisions: the last one, and those before it."""
     last = decisions[-1]
     kept = is_champion(decisions, challenger.made_from)
-    shown: dict[str, Any] = {
+    history = [
+        {
+            "number": one.number,
+            "time": f"{one.time:%Y-%m-%d %H:%M:%S} UTC",
+            "action": one.action,
+            "reason": one.reason,
+            "champion": one.champion.key[:SHORT] if one.champion else "none",
+            "run": one.run_id[:SHORT],
+        }
+        for one in reversed(decisions[-HISTORY_ROWS:])
+    ]
+    return {
         "decision": f"{last.number}: {last.action}. {last.reason}",
         "latest_model_is_champion": kept,
-        "history": table_of(
-            [
-                {
-                    "number": one.number,
-                    "time": f"{one.time:%Y-%m-%d %H:%M:%S} UTC",
-                    "action": one.action,
-                    "reason": one.reason,
-                    "champion": one.champion.key if one.champion else "none",
-                    "run": one.run_id,
-                }
-                for one in reversed(decisions[-HISTORY_ROWS:])
-            ]
-        ),
+        **({"findings": findings_table(last.findings)} if last.findings else {}),
+        "history": table_of(history),
     }
-    if last.findings:
-        shown["findings"] = findings_table(last.findings)
-    return shown
 
 
 def _same(decision: Decision, last: Decision) -> bool:
