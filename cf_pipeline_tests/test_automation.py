@@ -11,13 +11,14 @@ from cf_pipeline.automation import FRESHNESS, STARTED_OTHERWISE
 from cf_pipeline.definitions import defs
 from cf_pipeline.recommender.movielens_files import u_data
 from cf_pipeline_tests.project import Project
-from cf_pipeline_tests.test_caching import AFTER_MODEL, ASSETS, FAST
+from cf_pipeline_tests.test_caching import AFTER_MODEL, ASSETS, FAST, SHOWN, TO_THE_GATE
 from cf_pipeline_tests.test_devices import Trainer, trainer
 
 __all__ = ["trainer"]  # a fixture
 
 AUTOMATED = ASSETS - STARTED_OTHERWISE
-AFTER_VOCABULARIES = {"vocabularies", *AFTER_MODEL}
+AFTER_FIT = AFTER_MODEL | {"challenger"} | SHOWN
+AFTER_VOCABULARIES = {"vocabularies", *AFTER_FIT}
 AFTER_SPLIT = {"train_test_split", *AFTER_VOCABULARIES}
 
 
@@ -108,10 +109,27 @@ def test_ratings_that_come_out_equal_start_nothing(ticks):
     assert ticks() == set()
 
 
-def test_a_run_of_everything_leaves_nothing_to_follow(ticks, folder):
-    ticks.project.cache(config={**of(folder), "factor_model": FAST})
+def test_a_run_of_everything_leaves_nothing_to_follow(project):
+    """Of ratings and a model that the history does not know yet, and that pass the gate."""
+    worse = {"factor_model": FAST}
+    project.cache(TO_THE_GATE, worse)
+    decision = {"champion_model": {"decide": "promote", "reason": "To be beaten."}}
+    assert project.execute("promote_by_hand", decision).returncode == 0
+    with project.instance() as instance:
+        ticks = Ticks(project, instance)
+        made = project.cache(config={"factor_model": {"sweeps": 149}})
+        assert made["champion_model"] == made["recommendations"] == "miss"
+        assert ticks() == set()
+        assert ticks() == set()
+
+
+def test_nothing_goes_past_the_gate(ticks):
+    run = ticks.project.materialize(config={"factor_model": FAST})
+    assert run.returncode == 1
+    assert "challenger_beats_champion" in run.output
     assert ticks() == set()
-    assert ticks() == set()
+    for asset in ("champion_model", "served_model"):
+        assert not ticks(with_code_of(asset, "other")) & {"champion_model"}
 
 
 def test_edited_code_is_followed_from_where_it_was_edited(ticks):
@@ -122,7 +140,7 @@ def test_edited_code_is_followed_from_where_it_was_edited(ticks):
 
 def test_a_model_that_somebody_made_is_followed_by_what_is_made_of_it(ticks):
     ticks.project.cache("factor_model", {"factor_model": FAST})
-    assert ticks() == AFTER_MODEL - {"factor_model"}
+    assert ticks() == AFTER_FIT - {"factor_model"}
 
 
 def test_a_missing_asset_is_made(ticks):
@@ -155,4 +173,4 @@ def test_what_is_on_its_way_is_waited_for(ticks, trainer, tmp_path):
     holder.process.kill()
     output, _ = run.communicate(timeout=240)
     assert run.returncode == 0, output
-    assert ticks(edited) == AFTER_MODEL - {"factor_model"}
+    assert ticks(edited) == AFTER_FIT - {"factor_model"}

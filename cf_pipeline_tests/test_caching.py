@@ -27,11 +27,9 @@ ASSETS = {
     "similar_movies",
     "model_card",
 }
+SHOWN = {"champion_model", "served_model", "recommendations", "similar_movies", "model_card"}
 # Up to the gate, which any config may reach: what is behind it is for models that pass.
-TO_METRICS = ASSETS - {
-    *("rating_drift", "challenger", "champion_model", "served_model"),
-    *("recommendations", "similar_movies", "model_card"),
-}
+TO_METRICS = ASSETS - {"rating_drift", "challenger", *SHOWN}
 TO_THE_GATE = "*evaluation_metrics,cross_validation"
 AFTER_RANKING = {"ranking_model", "evaluation_metrics"}
 AFTER_MODEL = {"factor_model", *AFTER_RANKING}

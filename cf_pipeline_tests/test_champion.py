@@ -12,12 +12,11 @@ from cf_pipeline.artifacts import ArtifactStore
 from cf_pipeline.champion import Champions, Decision
 from cf_pipeline.recommender.serving import Recommender
 from cf_pipeline_tests.project import Project, Run
-from cf_pipeline_tests.test_caching import ASSETS, FAST, outcome
+from cf_pipeline_tests.test_caching import ASSETS, FAST, SHOWN, outcome
 from cf_pipeline_tests.test_launching import latest_run
 from cf_pipeline_tests.webserver import webserver
 
 WORSE = {"factor_model": {"n_factors": 2, **FAST}}
-SHOWN = {"champion_model", "served_model", "recommendations", "similar_movies", "model_card"}
 
 
 def decisions(project: Project) -> list[Decision]:

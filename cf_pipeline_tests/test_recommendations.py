@@ -80,7 +80,7 @@ def test_everybody_has_a_list_of_20_and_the_table_is_described(finished):
 
 
 def test_the_kept_recommender_makes_the_lists_that_are_kept(finished):
-    recommender = Recommender.load(latest(finished, "ranking_model"))
+    recommender = Recommender.load(latest(finished, "served_model"))
     table = pd.read_parquet(latest(finished, "recommendations") / "recommendations.parquet")
     for user in (1, 405):
         listed = table[table["user"] == user]
@@ -96,12 +96,12 @@ def test_the_kept_recommender_makes_the_lists_that_are_kept(finished):
 
 def test_a_notebook_loads_the_latest_recommender_of_a_history(project, monkeypatch):
     monkeypatch.chdir(project.directory)
-    path = Recommender.load(latest(project, "ranking_model"))
+    path = Recommender.load(latest(project, "served_model"))
     with project.instance() as instance:
         found = load_recommender(instance)
     for loaded in (found, load_recommender()):
         pd.testing.assert_frame_equal(loaded.recommend(1), path.recommend(1))
-    file = latest(project, "ranking_model") / "titles.json"
+    file = latest(project, "served_model") / "titles.json"
     os.truncate(file, 100)
     with pytest.raises(ArtifactError, match="was altered"):
         load_recommender()
@@ -110,7 +110,7 @@ def test_a_notebook_loads_the_latest_recommender_of_a_history(project, monkeypat
 def test_a_notebook_is_told_that_nothing_was_made(tmp_path, archive, monkeypatch):
     project = Project(tmp_path / "project", archive)
     monkeypatch.chdir(project.directory)
-    with pytest.raises(ArtifactError, match=re.escape("--select '*ranking_model'")):
+    with pytest.raises(ArtifactError, match=re.escape("--select '*served_model'")):
         load_recommender()
 
 
