@@ -10,7 +10,9 @@ from cf_pipeline_tests.test_caching import ASSETS
 
 REPOSITORY = defs.get_repository_def()
 JOBS = [job.name for job in REPOSITORY.get_all_jobs() if not job.name.startswith("__")]
-NODES = [REPOSITORY.asset_graph.get(key) for key in REPOSITORY.asset_graph.get_all_asset_keys()]
+NODES = [
+    REPOSITORY.asset_graph.get(key) for key in sorted(REPOSITORY.asset_graph.get_all_asset_keys())
+]
 
 
 def undescribed(name: str, kind: object) -> Iterator[str]:
