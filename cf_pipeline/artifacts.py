@@ -32,6 +32,7 @@ from cf_pipeline.store_layout import (
     digest,
     ensure_layout,
     put_in_place,
+    results,
     sealed,
     sync,
     unfinished,
@@ -69,11 +70,13 @@ class Artifact:
 
     `files` maps each file's name to its SHA-256; `data_version` is the digest of them all, so equal
     contents have equal versions, whatever made them. `inputs` are the data versions of what it was
-    made from. `metadata` is what the builder said about the result, and is not part of the version.
+    made from, by the code of `code_version`. `metadata` is what the builder said about the result,
+    and is not part of the version.
     """
 
     asset: str
     key: str
+    code_version: str
     directory: Path
     files: Mapping[str, str]
     data_version: str
@@ -164,12 +167,30 @@ class ArtifactStore:
         return Artifact(
             asset=asset,
             key=key,
+            code_version=manifest["code_version"],
             directory=directory,
             files=manifest["files"],
             data_version=manifest["data_version"],
             inputs=manifest["inputs"],
             metadata=manifest["metadata"],
         )
+
+    def made_from(self, asset: str, inputs: Mapping[str, str], log: Log) -> Artifact | None:
+        """Return the result of `asset`, in this store, that was last made from these inputs.
+
+        Whatever code and config made it; `inputs` maps names to data versions. None if there is no
+        sound one.
+        """
+        found = [path for path in results(self.root) if path.parent == self.root / asset]
+        for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
+            try:
+                artifact = self._open(asset, path.name)
+                if artifact.inputs == inputs:
+                    artifact.verified()
+                    return artifact
+            except ArtifactError as error:
+                log(f"Not reused: {error}")
+        return None
 
     def records(self, asset: str, log: Log) -> Records:
         """Return the log of records that is kept for `asset`: on the remote, where there is one."""

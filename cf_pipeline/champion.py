@@ -8,12 +8,13 @@ judged at the same time one is decided on first, and the other is judged again.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel
 
+from cf_pipeline.records import LocalRecords
+from cf_pipeline.remote import RemoteError
 from cf_pipeline.store_layout import ArtifactError
 
 if TYPE_CHECKING:
@@ -28,13 +29,16 @@ Action = Literal["promoted", "renewed", "refused", "promoted by hand", "rolled b
 
 
 class Version(BaseModel):
-    """A model: the `key` of its result in the artifact store, and what it was made from.
+    """A model: the `key` and `data_version` of its result, what it was made from, and by what.
 
-    `made_from` maps each input to its data version, the ratings included.
+    `made_from` maps each input to its data version, the ratings included; `made_by` maps each model
+    that was fitted to the code version of its fit.
     """
 
     key: str
+    data_version: str
     made_from: Mapping[str, str]
+    made_by: Mapping[str, str]
 
     @property
     def identity(self) -> tuple[str, ...]:
@@ -66,40 +70,85 @@ class Champions:
     def __init__(self, store: ArtifactStore, log: Log) -> None:
         self.store = store
         self._records = store.records(CHAMPION, log)
+        self._here = LocalRecords(store.root, CHAMPION, log)
 
     def decisions(self) -> list[Decision]:
         """Return all decisions, the first one first.
 
         Raises:
-            ArtifactError: one was altered since it was written.
+            ArtifactError: one was altered since it was written, or is not there, or the store was
+                given a remote which does not have its decisions.
         """
-        return [Decision.model_validate(entry) for entry in self._records.entries()]
+        remedy = (
+            f"Bring back what it was from a backup; or take all records of {CHAMPION} away, and "
+            "the next model that passes the gate is the first champion."
+        )
+        try:
+            found = [Decision.model_validate(entry) for entry in self._records.entries()]
+        except RemoteError:
+            raise
+        except ArtifactError as error:
+            raise ArtifactError(f"{error} {remedy}") from error
+        numbers = [decision.number for decision in found]
+        if numbers != list(range(1, len(found) + 1)):
+            raise ArtifactError(f"Decisions are missing: there are {numbers}. {remedy}")
+        if not found and self.store.remote and self._here.numbers():
+            raise ArtifactError(
+                f"{self.store.remote} has no decisions, and {self._here.place(1).parent} has: copy "
+                f"the records there to {self._records.place(1)} and on, or people would be shown "
+                "the next model that comes, whatever the champion was."
+            )
+        return found
 
     def decide(self, decision: Decision) -> bool:
         """Add the decision, and return whether its number was free."""
         return self._records.append(decision.number, decision.model_dump(mode="json"))
 
-    def current(self) -> Artifact | None:
-        """Return the champion's result; None if nothing was ever promoted.
+    def champion(self) -> Version | None:
+        """Return the champion, by the last decision alone; None for none.
 
         Raises:
-            ArtifactError: it is no longer in the store.
+            ArtifactError: it was altered since it was written.
         """
-        champion = champion_of(self.decisions())
-        return self.open(champion) if champion else None
+        numbers = self._records.numbers()
+        return (
+            Decision.model_validate(self._records.read(numbers[-1])).champion if numbers else None
+        )
+
+    def refuse_other(self, shown: str, version: str) -> None:
+        """Refuse to show people what was made from a champion that is not, or no longer, it.
+
+        `version` is the data version of the champion that `shown` was made from, or would be.
+
+        Raises:
+            ArtifactError: it is another one's.
+        """
+        champion = self.champion()
+        if champion is None or champion.data_version != version:
+            raise ArtifactError(
+                f"{shown} is not of the champion, which is "
+                f"{champion.key if champion else 'none'}: it was decided so meanwhile. Materialize "
+                f"{CHAMPION} and what is made from it, with `--select '{CHAMPION}*'`."
+            )
 
     def before(self, ratings_version: str) -> Artifact | None:
         """Return the last champion that was made from other ratings than those of a data version.
 
         That is the one which had not seen what is new in them, promoted in the meantime or not.
         None if there is none, or if it is no longer in the store.
+
+        Raises:
+            ArtifactError: the decisions or the remote cannot be read.
         """
         for decision in reversed(self.decisions()):
             champion = decision.champion
             if champion and champion.made_from["ratings"] != ratings_version:
-                with suppress(ArtifactError):
+                try:
                     return self.open(champion)
-                return None
+                except RemoteError:
+                    raise
+                except ArtifactError:
+                    return None
         return None
 
     def open(self, version: Version) -> Artifact:
@@ -121,17 +170,29 @@ def champion_of(decisions: Sequence[Decision]) -> Version | None:
     return decisions[-1].champion if decisions else None
 
 
+def lineage(decisions: Sequence[Decision]) -> list[Version]:
+    """Return the champion, last, and before it those that one can go back to, one by one.
+
+    Whoever goes back leaves out what came after: going back twice leads further back, not forth.
+    """
+    line: list[Version] = []
+    for champion in filter(None, (decision.champion for decision in decisions)):
+        known = [version.identity for version in line]
+        if champion.identity in known:
+            del line[known.index(champion.identity) :]
+        line.append(champion)
+    return line
+
+
 def opponent_of(decisions: Sequence[Decision], challenger: Mapping[str, str]) -> Version | None:
     """Return the champion that a challenger, by what it was made from, has to beat.
 
-    Of the champion itself it is the one that it has replaced: what it was found to be stays so.
+    Of the champion itself it is the one before: what was found when it was judged stays so.
     """
-    who = identity(challenger)
-    for decision in reversed(decisions):
-        champion = decision.champion
-        if champion is None or champion.identity != who:
-            return champion
-    return None
+    line = lineage(decisions)
+    if line and line[-1].identity == identity(challenger):
+        line.pop()
+    return line[-1] if line else None
 
 
 def is_champion(decisions: Sequence[Decision], challenger: Mapping[str, str]) -> bool:
@@ -143,19 +204,15 @@ def is_champion(decisions: Sequence[Decision], challenger: Mapping[str, str]) ->
 def is_barred(decisions: Sequence[Decision], challenger: Mapping[str, str]) -> bool:
     """Whether the challenger, by what it was made from, was rolled back from, and not taken again.
 
-    Somebody saw what the gate does not: only somebody may promote it again.
+    Somebody saw what the gate does not: only somebody may take it again.
     """
-    who = identity(challenger)
-    last = next(
-        (
-            decision.action
-            for decision in reversed(decisions)
-            if decision.action in ("rolled back", "promoted by hand")
-            and identity(decision.challenger) == who
-        ),
-        None,
-    )
-    return last == "rolled back"
+    barred: set[tuple[str, ...]] = set()
+    for decision in decisions:
+        if decision.action == "rolled back":
+            barred.add(identity(decision.challenger))
+        if decision.champion and decision.action != "refused":
+            barred.discard(decision.champion.identity)
+    return identity(challenger) in barred
 
 
 def next_decision(decisions: Sequence[Decision], **said: Any) -> Decision:

@@ -14,7 +14,10 @@ ROOT = Path(__file__).parent
 # is in it: defaults that the deployment sets count as the config that they become.
 FRAME = frozenset(
     f"cf_pipeline.{name}"
-    for name in ("artifacts", "caching", "code_version", "deployment", "devices")
+    for name in (
+        *("artifacts", "caching", "code_version", "deployment", "devices", "locks"),
+        *("records", "remote", "store_layout"),
+    )
 )
 # A new release of one of these may compute something else from the same source.
 # By the names they are imported and installed by.

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dagster as dg
 
 from cf_pipeline.champion import CHAMPION, Champions, Decision, is_barred, opponent_of
+from cf_pipeline.metadata import table_of
 from cf_pipeline.recommender.settings import GateSettings
+from cf_pipeline.remote import RemoteError
+from cf_pipeline.store_layout import ArtifactError
 
 if TYPE_CHECKING:
     from cf_pipeline.artifacts import Artifact
@@ -41,6 +45,13 @@ class Challenger(NamedTuple):
         versions = {artifact.asset: artifact.data_version for artifact in self}
         return {"ratings": self.train_test_split.inputs["ratings"], **versions}
 
+    @property
+    def made_by(self) -> dict[str, str]:
+        """The code version of each model that was fitted."""
+        return {
+            model.asset: model.code_version for model in (self.factor_model, self.ranking_model)
+        }
+
     def load(self) -> Candidate:
         """Read what is judged."""
         return _candidate(
@@ -62,12 +73,18 @@ def judge(
     challenger: Challenger, champions: Champions, decisions: Sequence[Decision], gate: Gate
 ) -> list[dict[str, Any]]:
     """Return the findings of the gate on a challenger, as JSON; see `promotion.findings`."""
-    from dataclasses import asdict
-
     from cf_pipeline.recommender.promotion import findings
 
     opponent = opponent_of(decisions, challenger.made_from)
-    champion = load_champion(champions.open(opponent)) if opponent else None
+    try:
+        champion = load_champion(champions.open(opponent)) if opponent else None
+    except RemoteError:
+        raise
+    except ArtifactError as error:
+        raise ArtifactError(
+            f"The champion to compare with is lost: {error} Nothing is promoted by the gate any "
+            "more: bring it back, or promote a model by hand."
+        ) from error
     return [asdict(finding) for finding in findings(challenger.load(), champion, gate)]
 
 
@@ -77,7 +94,7 @@ def recipe_config(
     """Return what decides the findings beside the challenger: whom it has to beat, and how."""
     opponent = opponent_of(decisions, challenger.made_from)
     settings = {name: getattr(gate, name) for name in GateSettings.model_fields}
-    return {CHAMPION: opponent.key if opponent else None, "gate": settings}
+    return {CHAMPION: opponent.data_version if opponent else None, "gate": settings}
 
 
 def with_history(
@@ -96,6 +113,16 @@ def read_findings(judged: Artifact) -> list[dict[str, Any]]:
     """Return the findings that were written into a result."""
     found: list[dict[str, Any]] = json.loads(judged.path(FINDINGS).read_bytes())
     return found
+
+
+def findings_table(found: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
+    """Return findings as a table for the UI."""
+    return table_of(
+        [
+            {"rule": str(one["rule"]).replace("_", " "), "passed": one["passed"], "why": one["why"]}
+            for one in found
+        ]
+    )
 
 
 def _candidate(split: Path, model: Path, evaluation: Path) -> Candidate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from cf_pipeline.caching import Artifacts
+from cf_pipeline.champion import Champions
 
 if TYPE_CHECKING:
     from cf_pipeline.recommender.serving import Recommender
@@ -21,7 +23,8 @@ def load_recommender(instance: dg.DagsterInstance | None = None) -> Recommender:
     directory. `Recommender.load` takes the path of a folder instead, from anywhere.
 
     Raises:
-        ArtifactError: nothing was materialized, or the result was removed or altered since.
+        ArtifactError: nothing was materialized, the result was removed or altered since, or it is
+            not of the champion any more.
         FileNotFoundError: there is no instance in DAGSTER_HOME or the working directory.
     """
     from cf_pipeline.recommender.serving import Recommender
@@ -35,5 +38,8 @@ def load_recommender(instance: dg.DagsterInstance | None = None) -> Recommender:
             )
         with dg.DagsterInstance.from_config(str(home)) as found:
             return load_recommender(found)
-    latest = Artifacts().latest(instance, dg.AssetKey("served_model"))
+    artifacts = Artifacts()
+    latest = artifacts.latest(instance, dg.AssetKey("served_model"))
+    champions = Champions(artifacts.store, logging.getLogger(__name__).warning)
+    champions.refuse_other("the latest served_model", latest.inputs["champion_model"])
     return Recommender.load(latest.verified())

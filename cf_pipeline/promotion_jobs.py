@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from cf_pipeline.assets.champion_model import JOBS, PROMOTE, ROLL_BACK
+from cf_pipeline.deciding import JOBS, PROMOTE, ROLL_BACK
 
 SHOWN = dg.AssetSelection.assets("champion_model").downstream()
 

@@ -19,7 +19,7 @@ import dagster as dg
 
 from cf_pipeline import runs
 from cf_pipeline.artifacts import ArtifactStore
-from cf_pipeline.champion import CHAMPION, Champions, champion_of, opponent_of
+from cf_pipeline.champion import CHAMPION, Champions, lineage
 from cf_pipeline.locks import Log, if_free
 from cf_pipeline.store_layout import results
 
@@ -83,10 +83,8 @@ def remove(result: StoredResult) -> bool:
 
 def champions(store: ArtifactStore, log: Log) -> set[Path]:
     """Return the directories of the champion and of the one before, to which one can go back."""
-    decisions = Champions(store, log).decisions()
-    champion = champion_of(decisions)
-    before = champion and opponent_of(decisions, champion.made_from)
-    return {store.root / CHAMPION / version.key for version in (champion, before) if version}
+    line = lineage(Champions(store, log).decisions())
+    return {store.root / CHAMPION / version.key for version in line[-2:]}
 
 
 def latest_in_history(instance: dg.DagsterInstance, root: Path) -> set[Path]:

@@ -1,15 +1,19 @@
 """What people are shown is the model that the gate lets through, whatever somebody tries; and
 somebody can decide otherwise, which is recorded."""
 
-import json
-import shutil
+import random
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 
 from cf_pipeline.artifacts import ArtifactStore
-from cf_pipeline.champion import Champions, Decision
+from cf_pipeline.champion import (
+    Champions,
+    Decision,
+)
+from cf_pipeline.recommender.movielens_files import u_data
 from cf_pipeline.recommender.serving import Recommender
 from cf_pipeline_tests.project import Project, Run
 from cf_pipeline_tests.test_caching import ASSETS, FAST, SHOWN, outcome
@@ -180,37 +184,35 @@ def test_a_model_of_another_split_is_not_judged_on_what_the_champion_has_seen(pr
     assert shown(project) == before
 
 
-@pytest.mark.parametrize(
-    ("number", "said"),
-    [
-        (0, "That is the champion, or none"),
-        (1, "That is the champion, or none"),
-        (9, "no decision 9"),
-    ],
-)
-def test_there_is_nothing_to_roll_back_to(project, number, said):
-    run = decide(project, "roll_back", decision=number, reason="I want to.")
+@pytest.fixture
+def arriving(tmp_path: Path, archive: Path) -> Path:
+    """A folder where the older nine tenths of the real ratings have arrived."""
+    folder = tmp_path / "arriving"
+    folder.mkdir()
+    rows = sorted(u_data(archive).decode().splitlines(), key=lambda row: int(row.split("\t")[3]))
+    (folder / "u.data").write_text("\n".join(rows[:90_000]) + "\n")
+    (folder / "later").write_text("\n".join(rows[90_000:]) + "\n")
+    return folder
+
+
+def test_shuffled_ratings_do_not_pass_the_gate_by_the_job_that_the_sensor_launches(
+    tmp_path, archive, arriving
+):
+    fast = {"factor_model": {"method": "gradient_descent", "epochs": 3}}
+    project = Project(tmp_path / "project", archive).with_variables(
+        {"CF_PIPELINE_RATINGS": str(arriving)}
+    )
+    first = project.execute("retraining", fast)
+    assert first.returncode == 0, first.output
+    before = shown(project)
+    later = [row.split("\t") for row in (arriving / "later").read_text().splitlines()]
+    stars = random.Random(0).sample([row[2] for row in later], len(later))
+    spoilt = ["\t".join([*row[:2], star, row[3]]) for row, star in zip(later, stars, strict=True)]
+    with (arriving / "u.data").open("a") as file:
+        file.write("\n".join(spoilt) + "\n")
+    run = project.execute("retraining", fast)
     assert run.returncode == 1
-    assert said in run.output
-    assert len(decisions(project)) == 1
-
-
-def test_a_champion_that_is_lost_is_kept_again_or_named(project, refused):
-    key = decisions(project)[0].champion
-    assert key is not None
-    shutil.rmtree(project.artifacts / "champion_model" / key.key)
-    assert project.cache() == outcome({"champion_model"})
-    shutil.rmtree(refused.artifacts / "champion_model" / key.key)
-    run = refused.materialize("champion_model")
-    assert run.returncode == 1
-    assert f"champion_model {key.key} is not in the artifact store" in run.output
-
-
-def test_an_altered_decision_is_no_pointer(project):
-    (path,) = (project.artifacts / "champion_model" / "records").glob("*.json")
-    record = json.loads(path.read_text())
-    record["champion"]["key"] = "0" * 32
-    path.write_text(json.dumps(record))
-    run = project.materialize("champion_model")
-    assert run.returncode == 1
-    assert "altered" in run.output
+    assert "new_ratings_are_plausible" in failed_checks(project)
+    assert shown(project) == before
+    assert project.cache("champion_model*")["champion_model"] == "hit"
+    assert shown(project) == before

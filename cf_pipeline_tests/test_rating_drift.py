@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from cf_pipeline.artifacts import ArtifactStore
-from cf_pipeline.champion import Champions, Version, next_decision
+from cf_pipeline.champion import Champions, next_decision
 from cf_pipeline.recommender.drift_limits import DRIFT_CHECKS
 from cf_pipeline_tests.project import Project
 from cf_pipeline_tests.recommender.layouts import archive_files, read, with_release_dates
@@ -118,7 +118,7 @@ def test_new_ratings_are_compared_with_those_of_the_champion_before(begun, archi
         action="promoted",
         reason="It passed the gate.",
         run_id=latest_run(begun),
-        champion=Version(key="0" * 32, made_from=made_from),
+        champion=before.model_copy(update={"key": "0" * 32, "made_from": made_from}),
         challenger=made_from,
     )
     assert champions.decide(promoted)

@@ -123,7 +123,7 @@ def test_a_notebook_is_told_that_nothing_was_made(tmp_path, archive, monkeypatch
     ],
 )
 def test_the_check_warns_if_the_sequel_is_not_among_the_similar(tmp_path, metadata, passed, rank):
-    made = Artifact("similar_movies", "key", tmp_path, {}, "version", {}, metadata)
+    made = Artifact("similar_movies", "key", "code", tmp_path, {}, "version", {}, metadata)
     result = a_sequel_is_similar(made)
     assert isinstance(result, dg.AssetCheckResult)
     assert result.passed is passed

@@ -10,8 +10,8 @@ from cf_pipeline.artifacts import Artifact
 from cf_pipeline.caching import Artifacts, Build, Metadata
 from cf_pipeline.champion import Champions, Decision
 from cf_pipeline.code_version import code_version
-from cf_pipeline.gate import FINDINGS, Challenger, Gate, judge, recipe_config
-from cf_pipeline.metadata import picture, table_of
+from cf_pipeline.gate import FINDINGS, Challenger, Gate, findings_table, judge, recipe_config
+from cf_pipeline.metadata import picture
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -79,13 +79,3 @@ def judging(
 
 def _figures(found: "Sequence[Mapping[str, Any]]") -> dict[str, float]:
     return {name: value for finding in found for name, value in finding["figures"].items()}
-
-
-def findings_table(found: "Sequence[Mapping[str, Any]]") -> dg.TableMetadataValue:
-    """Return findings as a table for the UI."""
-    return table_of(
-        [
-            {"rule": str(one["rule"]).replace("_", " "), "passed": one["passed"], "why": one["why"]}
-            for one in found
-        ]
-    )

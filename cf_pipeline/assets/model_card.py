@@ -9,6 +9,7 @@ import dagster as dg
 from cf_pipeline.artifacts import Artifact
 from cf_pipeline.assets.factor_model import pictures_of
 from cf_pipeline.caching import Artifacts, Metadata
+from cf_pipeline.champion import Champions
 from cf_pipeline.code_version import code_version
 from cf_pipeline.training_part import TrainingPart
 
@@ -39,6 +40,8 @@ def model_card(
 
     Open `model_card.html` in a browser, or send it to somebody: it needs nothing beside it.
     """
+    champions = Champions(artifacts.store, context.log.info)
+    champions.refuse_other("model_card", champion_model.data_version)
     inputs = [champion_model, served_model, recommendations]
 
     def build(directory: Path) -> Metadata:

@@ -65,7 +65,7 @@ def rating_drift(
         write(asdict(report))
         return {"champion": champion.key, **figures(report), **tables(report), **pictures(report)}
 
-    config = {"champion": champion.key if champion else None}
+    config = {"champion": champion.data_version if champion else None}
     return artifacts.materialize(context, build, [ratings], config)
 
 

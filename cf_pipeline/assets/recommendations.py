@@ -6,6 +6,7 @@ import dagster as dg
 
 from cf_pipeline.artifacts import Artifact
 from cf_pipeline.caching import Artifacts, Metadata
+from cf_pipeline.champion import Champions
 from cf_pipeline.code_version import code_version
 from cf_pipeline.metadata import describe_parquet, picture
 
@@ -28,6 +29,8 @@ def recommendations(
     What a user has rated is left out. Users without a rating get what people of the same age,
     gender and occupation watch, or everybody.
     """
+    champions = Champions(artifacts.store, context.log.info)
+    champions.refuse_other("recommendations", served_model.inputs["champion_model"])
 
     def build(directory: Path) -> Metadata:
         import pandas as pd
@@ -84,6 +87,8 @@ def similar_movies(
 
     Movies are alike by the cosine of the factor model's factors.
     """
+    champions = Champions(artifacts.store, context.log.info)
+    champions.refuse_other("similar_movies", served_model.inputs["champion_model"])
 
     def build(directory: Path) -> Metadata:
         from cf_pipeline.recommender.recommendations import (

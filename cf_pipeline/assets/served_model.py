@@ -1,12 +1,14 @@
 """The champion, fitted once more to every rating: what lists are made with."""
 
 import json
+import time
 from pathlib import Path
 
 import dagster as dg
 
 from cf_pipeline.artifacts import Artifact
 from cf_pipeline.caching import Artifacts, Metadata
+from cf_pipeline.champion import Champions
 from cf_pipeline.code_version import code_version
 from cf_pipeline.devices import training_on
 from cf_pipeline.metadata import rows_of, table_of
@@ -14,6 +16,7 @@ from cf_pipeline.recommender.settings import FactorModelSettings
 from cf_pipeline.training_part import TrainingPart
 
 ROWS_TO_SHOW = 5
+FITS = ("factor_model", "ranking_model")
 
 
 @dg.asset(
@@ -32,8 +35,28 @@ def served_model(
     It is what people are shown, and is never judged: there is nothing left that it has not seen.
     The gate has judged the same settings without the test part.
 
+    If the code of the fits was edited since the champion was judged, what was fitted before is
+    served: the gate has not let the new code through yet.
+
     The folder holds all it takes to recommend: `Recommender.load(folder).recommend(user)`.
     """
+    began = time.monotonic()
+    champions = Champions(artifacts.store, context.log.info)
+    champions.refuse_other("served_model", champion_model.data_version)
+    champion = champions.champion()
+    fits = {name: code_version(f"cf_pipeline.assets.{name}") for name in FITS}
+    if champion and champion.made_by != fits:
+        served = artifacts.store.made_from(
+            "served_model", {"champion_model": champion_model.data_version}, context.log.warning
+        )
+        if served is None:
+            raise dg.Failure(
+                "The code of the fits was edited since the champion was judged, so a fit by it was "
+                "never judged: materialize everything, and the gate judges the new code.",
+                allow_retries=False,
+            )
+        context.log.info("Serving the fit by the code that the gate has judged.")
+        return artifacts.result(context, served, True, time.monotonic() - began)
 
     def build(directory: Path) -> Metadata:
         import pandas as pd
@@ -67,6 +90,8 @@ def served_model(
             fitted.posterior.save(directory)
         for name in ("users.parquet", "movies.parquet"):
             (directory / name).write_bytes((folder / name).read_bytes())
+        # Somebody may have decided meanwhile.
+        champions.refuse_other("served_model", champion_model.data_version)
 
         someone = part.users.decode([1])[0]
         shown = Recommender.load(directory).recommend(someone, ROWS_TO_SHOW)

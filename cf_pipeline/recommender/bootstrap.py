@@ -86,7 +86,10 @@ def _bootstrap(
         weights = random.poisson(1.0, (n, len(sums))).astype(np.float64)
         weights[weights.sum(axis=1) == 0] = 1  # nobody was drawn, of very few
         drawn.append(statistic(weights @ sums))
-    low, high = np.quantile(np.concatenate(drawn), [1 - settings.confidence, settings.confidence])
+    told = np.concatenate(drawn)
+    told = told[~np.isnan(told)]  # a resample of few users may tell nothing
+    ends = [1 - settings.confidence, settings.confidence]
+    low, high = np.quantile(told, ends) if len(told) else (np.nan, np.nan)
     return Interval(float(statistic(sums.sum(axis=0))), float(low), float(high))
 
 

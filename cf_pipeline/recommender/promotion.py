@@ -131,8 +131,11 @@ def new_ratings_are_plausible(
         return Finding(rule, True, "There are no new ratings.", {"new_ratings": 0})
     found = correlation(new, champion.predict(new), settings)
     if np.isnan([found.estimate, found.high]).any():
-        why = f"All of {len(new):,} new ratings are alike, or predicted alike: nothing is told."
-        return Finding(rule, True, why, {"new_ratings": len(new)})
+        why = (
+            f"All of {len(new):,} new ratings are alike, or predicted alike, which "
+            f"{settings.least_rows:,} or more that people mean are not."
+        )
+        return Finding(rule, len(new) < settings.least_rows, why, {"new_ratings": len(new)})
     return Finding(
         rule,
         found.high >= settings.least_correlation,
@@ -214,12 +217,14 @@ def challenger_beats_champion(
         )
     ours, theirs = challenger.predict(unseen), champion.predict(unseen)
     gap = rmse_difference(unseen, ours, theirs, settings)
+    same = np.array_equal(ours, theirs)  # where a title was corrected, for example
     rmse, champion_rmse = (metrics.rmse(unseen["rating"], one) for one in (ours, theirs))
     return Finding(
         rule,
-        gap.estimate < 0 and gap.high <= settings.margin,
+        same or (gap.estimate < 0 and gap.high <= settings.margin),
         f"RMSE {rmse:.4f} against {champion_rmse:.4f} on {len(unseen):,} ratings: a difference of "
-        f"{_shown(gap)}. It must be below 0, and surely not above {settings.margin:g}.",
+        f"{_shown(gap)}. It must be below 0, unless all predictions are the same, and surely not "
+        f"above {settings.margin:g}.",
         {
             "compared_ratings": len(unseen),
             "compared_rmse": rmse,
@@ -236,8 +241,10 @@ def lists_are_no_worse(
 ) -> Finding:
     """Compare the NDCG@10 of both models' lists for users whom both know."""
     rule = "lists_are_no_worse"
+    # What either has seen is left out of both lists: the places it would take are no faults.
+    seen = pd.concat([challenger.train, champion.train])
     of_users = pd.concat(
-        [_ndcg_of(one, challenger.train, unseen) for one in (challenger, champion)],
+        [_ndcg_of(one, seen, unseen) for one in (challenger, champion)],
         axis=1,
         join="inner",
     )

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
@@ -45,6 +45,7 @@ BEFORE = 0.4  # of the ratings, on the first day
 HELD_OUT = 10  # ratings of each user, the latest, as the deployment's default split has it
 SHUFFLED, DOUBLED, KILLED = 9, 19, 14  # days
 POISON = {SHUFFLED: "shuffled", DOUBLED: "scale doubled"}
+REFUSED_BY = {SHUFFLED: "new_ratings_are_plausible", DOUBLED: "ratings_are_on_the_scale"}
 RETRAINING = "retraining"
 PATIENCE = 600.0  # seconds for a day
 FINISHED = [
@@ -56,7 +57,11 @@ FINISHED = [
 
 @dataclass
 class Day:
-    """What arrived on a day, and what came of it; `error` is how much worse people are served."""
+    """What arrived on a day, and what came of it.
+
+    `champion` is the decision that made it; `worse` is its RMSE less that of the champion of the
+    day before, on the same ratings.
+    """
 
     number: int
     arrived: str
@@ -67,7 +72,16 @@ class Day:
     rmse: float = float("nan")
     worse: float = 0.0
     said: str = ""
-    poisoned: bool = field(default=False, repr=False)
+
+    @property
+    def poisoned(self) -> bool:
+        """Whether the new ratings are not those that people gave."""
+        return self.number in POISON
+
+    @property
+    def refused_by(self) -> str:
+        """The check that poisoned ratings must fail."""
+        return REFUSED_BY[self.number]
 
     def row(self) -> dict[str, str | float]:
         """Return the day as a row of the report."""
@@ -113,6 +127,7 @@ class Month:
                 "CF_PIPELINE_RATINGS": str(self.folder),
                 "CF_PIPELINE_AUTOMATION": "on",
                 "CF_PIPELINE_WATCH_SECONDS": "1",
+                "DAGSTER_HOME": str(directory / "project"),
             }
         )
         self.store = ArtifactStore(self.project.artifacts)
@@ -120,7 +135,11 @@ class Month:
     def live(self) -> Iterator[Day]:
         """Yield each day when it is over."""
         daemon = ("run", "-m", "cf_pipeline.definitions")
-        with service(self.project, "dagster._daemon", *daemon), self.project.instance() as instance:
+        with (
+            service(self.project, "dagster._daemon", *daemon) as process,
+            self.project.instance() as instance,
+        ):
+            self.daemon = process
             for number in range(1, len(self.ends) + 1):
                 champion = self.champion()
                 honest, day = self.deliver(number)
@@ -153,13 +172,15 @@ class Month:
             fresh = self.folder / f".{name}"
             fresh.write_bytes(content)
             fresh.replace(self.folder / name)
-        return honest, Day(number, arrived, len(sent), poisoned=number in POISON)
+        return honest, Day(number, arrived, len(sent))
 
     def wait(self, instance: dg.DagsterInstance, known: set[str], day: Day) -> None:
         """Wait until a retraining has begun and nothing goes on; kill one on the day for that."""
         killed = day.number != KILLED
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
+            if self.daemon.poll() is not None:
+                raise RuntimeError(f"The daemon ended with {self.daemon.returncode}.")
             runs = [run for run in self.runs(instance) if run.run_id not in known]
             if not killed and list(self.project.artifacts.glob("factor_model/*.partial")):
                 os.kill(self.process_of(instance, runs[0].run_id), signal.SIGKILL)
@@ -181,7 +202,9 @@ class Month:
         """Say what came of the day, and compare what is served with what was the day before."""
         runs = [run for run in self.runs(instance) if run.run_id not in known]
         day.runs, day.ended = len(runs), runs[0].status.value
-        day.said = "; ".join(failed_checks(instance, runs[0].run_id)) or self.decisions()[-1].action
+        decided = [one for one in self.decisions() if one.run_id in {run.run_id for run in runs}]
+        said = [f"{one.action}: {one.reason}" for one in decided]
+        day.said = "; ".join([*failed_checks(instance, runs[0].run_id), *said])
         after = self.champion()
         if after is None:
             raise RuntimeError(f"There is no champion after day {day.number}: {day.said}")
@@ -243,9 +266,10 @@ def targets(days: list[Day]) -> list[Target]:
     refused = [
         day
         for day in poisoned
-        if day.ended == "FAILURE" and day.champion == days[day.number - 2].champion
+        if day.refused_by in day.said and day.champion == days[day.number - 2].champion
     ]
     told = [day for day in days if day.said]
+    promoted = {day.champion for day in days}
     (killed,) = [day for day in days if day.number == KILLED]
     return [
         Target("days that retrained, or say why not", len(told), least=len(days)),
@@ -256,7 +280,7 @@ def targets(days: list[Day]) -> list[Target]:
             limit=GateSettings().margin,
         ),
         Target("retraining that was killed, made by another run", killed.runs - 1, least=1),
-        Target("days that promoted", len({day.champion for day in days}), least=1),
+        Target("champions", len(promoted), least=2),
     ]
 
 

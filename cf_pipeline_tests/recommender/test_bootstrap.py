@@ -87,6 +87,13 @@ def test_ratings_that_are_all_the_same_have_no_correlation():
     assert np.isnan(found.estimate)
 
 
+def test_resamples_that_tell_nothing_are_left_out():
+    """Of four users, one has one rating over and over: some resamples have nobody else."""
+    rows = pd.DataFrame({"user": [1, 1, 2, 2, 3, 3, 4, 4], "rating": [3, 3, 1, 5, 2, 4, 1, 4.0]})
+    found = correlation(rows, 6 - rows["rating"].to_numpy(), SETTINGS)
+    assert found.low <= found.estimate <= found.high < 0
+
+
 def test_resamples_are_the_same_in_blocks_of_any_size(monkeypatch):
     of_users = np.random.default_rng(0).normal(size=30)
     whole = mean_interval(of_users, SETTINGS)

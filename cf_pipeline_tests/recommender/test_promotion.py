@@ -80,11 +80,17 @@ def test_a_better_model_passes_every_rule_and_a_worse_one_does_not(good):
     assert figures["rmse_difference_high"] < 0 < beaten.figures["rmse_difference_low"]
 
 
-def test_an_equal_model_is_not_better(good):
+def test_a_model_that_predicts_the_very_same_passes_and_one_that_hardly_differs_must_be_better(
+    good,
+):
     found = promotion.findings(good, good, SETTINGS)
-    equal = finding(found, "challenger_beats_champion")
-    assert not equal.passed
-    assert equal.figures["rmse_difference"] == 0
+    assert all(one.passed for one in found), found
+    hardly = of_noise(good, 1e-3)
+    gaps = [
+        finding(promotion.findings(ours, theirs, SETTINGS), "challenger_beats_champion")
+        for ours, theirs in ((good, hardly), (hardly, good))
+    ]
+    assert sorted(one.passed for one in gaps) == [False, True]
 
 
 def test_the_margin_decides_what_is_sure_enough(good):
@@ -130,8 +136,8 @@ def test_new_ratings_that_are_not_meant_are_refused(good, spoil):
     poisoned = replace(good, train=pd.concat([good.train[::2], new.assign(rating=ratings)]))
     refused = finding(promotion.findings(poisoned, champion, SETTINGS), "new_ratings_are_plausible")
     assert not refused.passed
-    if spoil == "shuffled":
-        assert refused.figures["new_ratings"] == pytest.approx(len(new), rel=0.5)
+    changed = int((ratings != stars).sum())  # what came out as before is not new
+    assert changed <= refused.figures["new_ratings"] <= len(new)
 
 
 def test_new_ratings_that_are_all_alike_tell_nothing(good):
@@ -140,6 +146,17 @@ def test_new_ratings_that_are_all_alike_tell_nothing(good):
     found = finding(promotion.findings(alike, champion, SETTINGS), "new_ratings_are_plausible")
     assert found.passed
     assert "alike" in found.why
+    many = replace(good, train=good.train.assign(rating=3.0))
+    found = finding(promotion.findings(many, champion, SETTINGS), "new_ratings_are_plausible")
+    assert not found.passed
+
+
+def test_lists_are_not_compared_by_what_either_has_seen(good):
+    """The same model is as good as itself, whichever parts it was fitted to by its papers."""
+    half = good.test[::2]
+    champion = replace(good, train=pd.concat([good.train, half]), test=good.test[1::2])
+    found = finding(promotion.findings(good, champion, SETTINGS), "lists_are_no_worse")
+    assert found.figures["ndcg_difference"] == pytest.approx(0, abs=1e-6)
 
 
 def test_a_model_that_does_not_beat_the_simple_predictors_is_refused(good):
