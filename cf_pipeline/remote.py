@@ -216,8 +216,8 @@ class Remote:
         raise RemoteError(
             f"{self} cannot be used: {cause}. Have it reached, with its credentials in the "
             "environment (for S3 AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if it is not "
-            "Amazon's, AWS_ENDPOINT_URL; `pip install 'cf_pipeline[s3]'` brings its library), or "
-            f"unset {VARIABLE} to go on with this machine's store alone. What was finished is kept."
+            "Amazon's, AWS_ENDPOINT_URL; `pip install 'cf_pipeline[s3]'` brings its library), then "
+            "run it again: what was finished is kept."
         )
 
     def _path(self, name: str) -> str:
