@@ -31,8 +31,10 @@ def follows_changes(asset: str) -> dg.AutomationCondition[Any]:
     run, in order; what lies between two inputs would else be left behind, and a model of one split
     met with vocabularies of another, which the cache refuses. What comes out equal then is a hit).
 
-    - `since_last_handled`: it stays started until the asset was requested or made, so that what
-      cannot run yet is not forgotten, and what failed is not tried for ever.
+    - `since`: it stays started until it is handled, so that what cannot run yet is not forgotten.
+      It is handled once it was requested or made, and once a run that was to make it failed or was
+      canceled, whoever had started that: it is tried again when something changes after that, or by
+      Dagster's daemon, if its process was killed.
     - `~any_deps_missing`: there must be something to work on.
     - `~any_deps_in_progress`, `~in_progress`: a run that is on its way brings the rest of its
       results, and perhaps the asset itself.
@@ -48,8 +50,15 @@ def follows_changes(asset: str) -> dg.AutomationCondition[Any]:
         | condition.code_version_changed()
         | condition.any_deps_match(changed)
     )
+    handled = (
+        condition.newly_requested()
+        | condition.newly_updated()
+        | condition.initial_evaluation()
+        | condition.execution_failed().newly_true()
+        | (~condition.in_progress()).newly_true()  # of a canceled run nothing else tells
+    )
     follows: dg.AutomationCondition[Any] = (
-        started.since_last_handled()
+        started.since(handled.with_label("handled"))
         & ~condition.any_deps_missing()
         & ~condition.any_deps_in_progress()
         & ~condition.in_progress()

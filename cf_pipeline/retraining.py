@@ -94,15 +94,13 @@ def new_ratings(context: dg.SensorEvaluationContext) -> dg.SensorResult:
 def _fingerprint() -> str | dg.SkipReason:
     """Return what tells the content of the default source, or why that cannot be told."""
     from cf_pipeline.recommender.downloads import DownloadError
-    from cf_pipeline.recommender.sources import official_revision, source_fingerprint
+    from cf_pipeline.recommender.sources import local_digest, official_revision
 
     if DEPLOYMENT.ratings:
-        (digest,) = source_fingerprint(DEPLOYMENT.sources)
-        if digest == "missing":
-            return dg.SkipReason(
-                f"There are no ratings at {DEPLOYMENT.ratings}: neither u.data nor one sound zip."
-            )
-        return digest
+        try:
+            return local_digest(DEPLOYMENT.ratings)
+        except (OSError, ValueError) as error:
+            return dg.SkipReason(f"There are no ratings at {DEPLOYMENT.ratings}: {error}")
     try:
         revision = official_revision()
     except DownloadError as error:

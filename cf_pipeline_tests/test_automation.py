@@ -1,8 +1,9 @@
 """What the automation conditions of the real assets request, tick by tick, on a real history."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
+from uuid import uuid4
 
 import dagster as dg
 import pytest
@@ -10,9 +11,12 @@ import pytest
 from cf_pipeline.automation import FRESHNESS, STARTED_OTHERWISE
 from cf_pipeline.definitions import defs
 from cf_pipeline.recommender.movielens_files import u_data
+from cf_pipeline.runs import fail_dead_runs
 from cf_pipeline_tests.project import Project
 from cf_pipeline_tests.test_caching import AFTER_MODEL, ASSETS, FAST, SHOWN, TO_THE_GATE
 from cf_pipeline_tests.test_devices import Trainer, trainer
+from cf_pipeline_tests.test_faults import wait_for
+from cf_pipeline_tests.test_launching import latest_run
 
 __all__ = ["trainer"]  # a fixture
 
@@ -173,3 +177,41 @@ def test_what_is_on_its_way_is_waited_for(ticks, trainer, tmp_path):
     output, _ = run.communicate(timeout=240)
     assert run.returncode == 0, output
     assert ticks(edited) == AFTER_FIT - {"factor_model"}
+
+
+@pytest.fixture
+def retrained(ticks: Ticks, folder: Path) -> Callable[..., None]:
+    """A function that retrains on other ratings, and has the fit fail."""
+
+    def retrain(wrong: Mapping[str, object]) -> None:
+        run = ticks.project.execute("retraining", {**of(folder), "factor_model": wrong})
+        assert run.returncode == 1
+        assert "factor_model" not in ticks.project.cache_of(latest_run(ticks.project))
+
+    return retrain
+
+
+def test_what_failed_is_not_tried_again_until_something_changes(ticks, folder, retrained):
+    for _ in range(2):
+        spoil(folder, slice(-1))
+        retrained({"device": "no such device"})
+        assert ticks() == set()
+        assert ticks() == set()
+        edited = with_code_of("vocabularies", uuid4().hex)
+        assert ticks(edited) == AFTER_VOCABULARIES
+
+
+@pytest.mark.parametrize("end", ["killed", "canceled"])
+def test_what_was_killed_or_canceled_is_left_to_the_daemon_or_to_people(ticks, folder, end):
+    run = ticks.project.start("*", of(folder))
+    wait_for(lambda: list(ticks.project.artifacts.glob("factor_model/*.partial")), 120)
+    assert ticks() == set()
+    run.kill()
+    run.communicate()
+    if end == "killed":
+        assert fail_dead_runs(ticks.instance, ticks.project.artifacts, print)
+    else:
+        ticks.instance.report_run_canceled(ticks.instance.get_runs(limit=1)[0])
+    assert ticks() == set()
+    assert ticks() == set()
+    assert ticks(with_code_of("vocabularies", "other")) == AFTER_VOCABULARIES

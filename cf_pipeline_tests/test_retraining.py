@@ -3,7 +3,8 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -129,7 +130,9 @@ def launched(answer: dg.RunRequest | str) -> dg.RunRequest:
 
 
 def test_ratings_are_taken_when_they_have_settled_and_once(watch, folder):
-    assert watch() == f"There are no ratings at {folder}: neither u.data nor one sound zip."
+    reason = watch()
+    assert reason.startswith(f"There are no ratings at {folder}: ")
+    assert "No such file or directory" in reason
     rate(folder, 3)
     assert "at the next look" in watch()
     rate(folder, 4)  # it was half copied
@@ -293,3 +296,72 @@ def test_a_path_that_is_not_there_fails_at_once(receive, tmp_path):
     result = receive(sources=[str(tmp_path / "nowhere")])
     assert not result.success
     assert waits(result) == []
+
+
+@pytest.fixture
+def local(receive: Receive, tmp_path: Path) -> Callable[[], dg.ExecuteInProcessResult]:
+    """Materializes the archive from a folder with one rating of three stars."""
+    rate(tmp_path / "ml-100k", 3)
+    return lambda: receive(sources=[str(tmp_path / "ml-100k")])
+
+
+class Racing:
+    """Has somebody change files just before they are copied, as often as there are changes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *changes: Callable[[], None]) -> None:
+        self.copied = shutil.copyfile
+        self.changes = list(changes)
+        monkeypatch.setattr(archive_asset, "WAITS", (0.1, 0.2))
+        monkeypatch.setattr(shutil, "copyfile", self.copyfile)
+
+    def copyfile(self, source: Path, target: Path) -> object:
+        if self.changes:
+            self.changes.pop(0)()
+        return self.copied(source, target)
+
+
+def test_ratings_that_change_while_they_are_received_are_not_taken_for_what_was_there(
+    receive, local, tmp_path, monkeypatch
+):
+    folder = tmp_path / "ml-100k"
+    Racing(monkeypatch, lambda: rate(folder, 4))
+    result = local()
+    assert cache(result) == "miss"
+    assert waits(result) == [0.1]  # and then the fingerprint is that of what was copied
+    assert cache(local()) == "hit"
+    rate(folder, 3)
+    assert cache(local()) == "miss"
+
+
+def test_ratings_that_go_on_changing_fail_and_say_so(local, tmp_path, monkeypatch):
+    folder = tmp_path / "ml-100k"
+    Racing(monkeypatch, *(partial(rate, folder, stars) for stars in (4, 5, 1)))
+    result = local()
+    assert not result.success
+    assert waits(result) == [0.1, 0.2]
+    (failure,) = result.get_step_failure_events()
+    error = failure.step_failure_data.error_display_string
+    assert "it changed while it was received" in error
+    assert "renaming" in error
+
+
+def test_ratings_that_arrive_meanwhile_are_not_kept_as_those_of_nothing(
+    receive, tmp_path, monkeypatch
+):
+    """Or whoever looks where nothing is would be given them."""
+    folder = tmp_path / "ml-100k"
+    monkeypatch.setattr(archive_asset, "WAITS", (0.1, 0.2))
+    looks = sources.local_digest
+
+    def then_they_arrive(source: str) -> str:
+        try:
+            return looks(source)
+        finally:
+            rate(folder, 3)
+
+    monkeypatch.setattr(sources, "local_digest", then_they_arrive)
+    result = receive(sources=[str(folder)])
+    assert cache(result) == "miss"
+    assert waits(result) == [0.1]
+    monkeypatch.undo()
+    assert not receive(sources=[str(tmp_path / "nowhere")]).success

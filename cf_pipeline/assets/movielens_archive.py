@@ -1,6 +1,7 @@
 """The verified download of MovieLens 100k."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
 from pydantic import Field
@@ -9,6 +10,9 @@ from cf_pipeline.artifacts import Artifact
 from cf_pipeline.caching import Artifacts, Metadata
 from cf_pipeline.code_version import code_version
 from cf_pipeline.deployment import DEPLOYMENT
+
+if TYPE_CHECKING:
+    from cf_pipeline.recommender.sources import ReceivedArchive
 
 # Seconds before each new try of what may have passed by then.
 WAITS = (5, 10, 20)
@@ -50,6 +54,8 @@ def movielens_archive(
     """MovieLens 100k as received, verified: 100,000 ratings of 1,682 movies by 943 users."""
     from cf_pipeline.recommender import sources
 
+    fingerprints = sources.source_fingerprints(config.sources)
+
     def build(directory: Path) -> Metadata:
         try:
             received = sources.fetch_archive(
@@ -59,6 +65,7 @@ def movielens_archive(
                 retries=config.retries,
                 log=context.log.info,
             )
+            _refuse_other(received, fingerprints[received.source])
         except sources.ArchiveUnavailableError as error:
             number = context.retry_number
             if not error.transient or number == len(WAITS):
@@ -75,7 +82,23 @@ def movielens_archive(
 
     # How long and how often to try decides whether there is a result, not what it is; nor does the
     # path of a local copy.
-    recipe: dict[str, object] = {"fingerprints": sources.source_fingerprint(config.sources)}
+    recipe: dict[str, object] = {"fingerprints": list(fingerprints.values())}
     if config.revision:
         recipe["revision"] = config.revision
     return artifacts.materialize(context, build, config=recipe)
+
+
+def _refuse_other(received: "ReceivedArchive", fingerprint: str) -> None:
+    """Raise ArchiveUnavailableError if a local source has changed since its fingerprint was taken.
+
+    Its content would be found again as what was there before.
+    """
+    from cf_pipeline.recommender.sources import ArchiveUnavailableError
+
+    if fingerprint not in (received.source, received.sha256):
+        before = "nothing sound was there" if fingerprint == "missing" else fingerprint
+        cause = (
+            f"it changed while it was received: {before} at first, then SHA-256 "
+            f"{received.sha256}. Put files in place whole, by renaming them."
+        )
+        raise ArchiveUnavailableError({received.source: cause}, transient=True)

@@ -130,16 +130,29 @@ def fetch_archive(
     raise ArchiveUnavailableError(causes, transient=transient)
 
 
-def source_fingerprint(sources: Sequence[str]) -> list[str]:
-    """Return, in order, what tells the content of each source, without using the network.
+def source_fingerprints(sources: Sequence[str]) -> dict[str, str]:
+    """Return, in the order they are tried, what tells the content of each source, offline.
 
-    For a local source it is the SHA-256 of its content, or 'missing': its path does not count. For
-    the others, whose content a checksum fixes, it is the name.
+    For a local source it is its SHA-256, as of `ReceivedArchive`, or 'missing': its path does not
+    count. For the others, whose content a checksum fixes, it is the name.
 
     Raises:
         ValueError: a source is an address.
     """
-    return [source if source in REMEDIES else _local_digest(source) for source in _expand(sources)]
+    return {
+        source: source if source in REMEDIES else _digest_or_missing(source)
+        for source in _expand(sources)
+    }
+
+
+def local_digest(source: str) -> str:
+    """Return the SHA-256 of the archive at a path, as of `ReceivedArchive`.
+
+    Raises:
+        OSError: nothing is there, or it cannot be read.
+        ValueError: it is not MovieLens 100k in a layout known here, or too large.
+    """
+    return _sha256(_local_files(source))
 
 
 def official_revision() -> str:
@@ -211,8 +224,8 @@ def _local_files(source: str) -> list[Path]:
     return archive_files(inner if inner.is_dir() else path)
 
 
-def _local_digest(source: str) -> str:
+def _digest_or_missing(source: str) -> str:
     try:
-        return _sha256(_local_files(source))
+        return local_digest(source)
     except (OSError, ValueError):
         return "missing"

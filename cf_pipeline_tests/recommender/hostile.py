@@ -16,7 +16,7 @@ from cf_pipeline.recommender.movielens_rows import LARGEST_ID, MalformedRowError
 from cf_pipeline.recommender.sources import (
     ArchiveUnavailableError,
     fetch_archive,
-    source_fingerprint,
+    source_fingerprints,
 )
 from cf_pipeline_tests.recommender.escaped import EscapedError, told
 from cf_pipeline_tests.recommender.layouts import TOY_STORY, folder_with, read
@@ -45,7 +45,7 @@ def attempt(hostile: Hostile, folder: Path) -> str:
     given.mkdir()
     source = str(hostile.write(given))
     before = sorted(folder.rglob("*"))
-    source_fingerprint([source])
+    source_fingerprints([source])
     try:
         fetch_archive(destination, [source], timeout=60, retries=0, log=lambda _: None)
         fetched = sorted(destination.rglob("*"))

@@ -19,7 +19,7 @@ from cf_pipeline.recommender.downloads import DownloadError, RemoteFile, redacte
 from cf_pipeline.recommender.sources import (
     ArchiveUnavailableError,
     fetch_archive,
-    source_fingerprint,
+    source_fingerprints,
 )
 from cf_pipeline_tests.recommender.mirror import Mirror, serve
 from cf_pipeline_tests.recommender.network_faults import BODY, FAULTS, NetworkFault, meet
@@ -270,5 +270,5 @@ def test_an_address_among_the_sources_is_refused_unquoted(tmp_path: Path) -> Non
     with pytest.raises(ValueError, match=refusal) as caught:
         fetch_archive(tmp_path, names, timeout=1, retries=0, log=print)
     with pytest.raises(ValueError, match=refusal):
-        source_fingerprint(names)
+        source_fingerprints(names)
     assert untold(str(caught.value))

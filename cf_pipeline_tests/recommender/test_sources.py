@@ -21,7 +21,7 @@ from cf_pipeline.recommender.sources import (
     ArchiveUnavailableError,
     ReceivedArchive,
     fetch_archive,
-    source_fingerprint,
+    source_fingerprints,
 )
 from cf_pipeline_tests.recommender.layouts import Tables, archive_files, write_zip
 from cf_pipeline_tests.recommender.mirror import Mirror, self_signed, serve
@@ -281,12 +281,16 @@ def test_a_destination_in_use_is_refused(fetch: Fetch, official_zip: Path) -> No
     assert fetch.files == ["ml-100k.zip"]
 
 
+def fingerprints(*sources: str) -> list[str]:
+    return list(source_fingerprints(sources).values())
+
+
 def test_a_fingerprint_follows_the_content(official_zip: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy.zip"
     shutil.copy(official_zip, copy)
-    assert source_fingerprint(["auto"]) == ["official", "package_index"]
-    assert source_fingerprint([str(copy), "official"]) == [sha256(official_zip), "official"]
+    assert fingerprints("auto") == ["official", "package_index"]
+    assert fingerprints(str(copy), "official") == [sha256(official_zip), "official"]
     copy.write_bytes(b"")
-    assert source_fingerprint([str(copy)]) != [sha256(official_zip)]
+    assert fingerprints(str(copy)) != [sha256(official_zip)]
     copy.unlink()
-    assert source_fingerprint([str(copy)]) == ["missing"]
+    assert fingerprints(str(copy)) == ["missing"]
