@@ -108,8 +108,8 @@ GATE_RULES: Mapping[str, str] = {
     "intervals_hold": "The challenger's intervals of 90 % hold about 90 % of held-out ratings.",
     "challenger_beats_champion": "On ratings that neither has seen, the challenger's RMSE is below "
     "the champion's, and surely not above it by the margin.",
-    "lists_are_no_worse": "On the same ratings the challenger's lists are surely not worse than "
-    "the champion's by the margin, by NDCG@10.",
+    "lists_are_no_worse": "On the same ratings the challenger's lists are not worse than the "
+    "champion's by more than the margin, by NDCG@10.",
 }
 
 
@@ -123,7 +123,9 @@ class GateSettings(BaseModel):
         "how much better it must surely be.",
     )
     ndcg_margin: FiniteFloat = Field(
-        0.01, description="The same of NDCG@10 of lists, whose estimate may be worse."
+        0.01,
+        ge=0,
+        description="How far the NDCG@10 of the challenger's lists may be below the champion's.",
     )
     confidence: FiniteFloat = Field(
         0.95, gt=0.5, lt=1, description="One-sided confidence of every comparison."
@@ -132,9 +134,10 @@ class GateSettings(BaseModel):
         500, gt=0, description="Held-out ratings that models must be compared on, at the least."
     )
     coverage_range: YRange = Field(
-        [0.87, 0.93],
-        description="Share of held-out ratings that may lie in the intervals of 90 %; a model "
-        "without intervals promises nothing.",
+        [0.84, 0.96],
+        description="Share of held-out ratings that may lie in the intervals of 90 %. Of people's "
+        "latest ratings in MovieLens 100k it is 85 to 88 %, of random ones 90 %. A model without "
+        "intervals promises nothing.",
     )
     least_correlation: FiniteFloat = Field(
         0.2,
