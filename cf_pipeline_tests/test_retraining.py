@@ -11,6 +11,11 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.remote_origin import (
+    ManagedGrpcPythonEnvCodeLocationOrigin,
+    RemoteRepositoryOrigin,
+)
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from cf_pipeline import retraining
 from cf_pipeline.assets import movielens_archive as archive_asset
@@ -165,11 +170,25 @@ def test_a_tick_that_is_repeated_launches_nothing_twice(watch, folder):
 UNENDED = dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTED
 
 
+def begin(instance: dg.DagsterInstance, status: dg.DagsterRunStatus) -> dg.DagsterRun:
+    """Record a retraining that has come to this status."""
+    location = ManagedGrpcPythonEnvCodeLocationOrigin(
+        LoadableTargetOrigin(module_name="cf_pipeline.definitions")
+    )
+    return instance.create_run_for_job(
+        defs.resolve_job_def("retraining"),
+        status=status,
+        remote_job_origin=RemoteRepositoryOrigin(location, "__repository__").get_job_origin(
+            "retraining"
+        ),
+    )
+
+
 @pytest.mark.parametrize("status", UNENDED)
 def test_new_ratings_wait_until_a_retraining_has_ended(watch, folder, instance, status):
     rate(folder, 3)
     watch()
-    run = instance.create_run_for_job(defs.resolve_job_def("retraining"), status=status)
+    run = begin(instance, status)
     assert watch() == f"There are new ratings, which wait until run {run.run_id} has ended."
     instance.report_run_failed(run)
     launched(watch())
@@ -179,12 +198,19 @@ def test_new_ratings_wait_until_a_retraining_has_ended(watch, folder, instance, 
 
 
 @pytest.fixture
-def tick(instance: dg.DagsterInstance) -> Callable[[], dg.RunRequest | str]:
+def lasting(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """A history on the disk, as schedules want it."""
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        yield instance
+
+
+@pytest.fixture
+def tick(lasting: dg.DagsterInstance) -> Callable[[], dg.RunRequest | str]:
     """Evaluates the schedule, and returns what it launches, or why it launches nothing."""
 
     def evaluate() -> dg.RunRequest | str:
         answer = retraining.retraining_schedule.evaluate_tick(
-            dg.build_schedule_context(instance, repository_def=defs.get_repository_def())
+            dg.build_schedule_context(lasting, repository_def=defs.get_repository_def())
         )
         if answer.run_requests:
             (request,) = answer.run_requests
@@ -196,11 +222,11 @@ def tick(instance: dg.DagsterInstance) -> Callable[[], dg.RunRequest | str]:
 
 
 @pytest.mark.parametrize("status", UNENDED)
-def test_the_schedule_launches_no_retraining_beside_another(tick, instance, status):
+def test_the_schedule_launches_no_retraining_beside_another(tick, lasting, status):
     launched(tick())
-    run = instance.create_run_for_job(defs.resolve_job_def("retraining"), status=status)
+    run = begin(lasting, status)
     assert tick() == f"Run {run.run_id} of retraining has not ended."
-    instance.report_run_failed(run)
+    lasting.report_run_failed(run)
     launched(tick())
 
 
