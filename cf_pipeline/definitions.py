@@ -21,7 +21,7 @@ from cf_pipeline.caching import Artifacts
 from cf_pipeline.checks import a_sequel_is_similar, gate_checks, ratings_checks
 from cf_pipeline.drift_checks import drift_checks
 from cf_pipeline.gate import Gate
-from cf_pipeline.notifications import failed_runs, notifier
+from cf_pipeline.notifications import canceled_runs, failed_runs, notifier
 from cf_pipeline.presentation import presented
 from cf_pipeline.promotion_jobs import promote_by_hand, roll_back
 from cf_pipeline.retraining import new_ratings, retraining, retraining_schedule
@@ -55,7 +55,7 @@ defs = dg.Definitions(
     asset_checks=[ratings_checks, drift_checks, gate_checks, a_sequel_is_similar],
     jobs=[retraining, promote_by_hand, roll_back, hyperparameter_search, store_upkeep],
     schedules=[retraining_schedule, store_upkeep_schedule],
-    sensors=[new_ratings, changes, failed_runs, dead_runs],
+    sensors=[new_ratings, changes, failed_runs, canceled_runs, dead_runs],
     resources={"artifacts": Artifacts(), "gate": Gate(), "notifier": notifier},
     # A process for every step would cost more than most steps do, its orphan would go on after its
     # run is killed, and the lock that says that a run is in progress would be one step's.

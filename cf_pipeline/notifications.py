@@ -1,7 +1,8 @@
-"""Who is told when a run fails, and what."""
+"""Who is told when a run fails or is canceled, and what."""
 
+import time
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import dagster as dg
 import requests
@@ -10,6 +11,8 @@ from pydantic import Field
 from cf_pipeline.deployment import DEPLOYMENT, WEBHOOK
 from cf_pipeline.locks import Log
 
+PAUSE = 2.0  # seconds before the second try of what may have passed by then
+PASSING = (requests.Timeout, requests.ConnectionError)
 MOST_CHARACTERS = 500  # of one cause; the rest is in the run's log
 
 
@@ -38,13 +41,25 @@ class WebhookNotifier(Notifier):
     def notify(self, text: str, log: Log) -> None:
         """Log the text and send it; that it cannot be sent is logged, without the address."""
         log(text)
+        fault, may_pass = self._send(text)
+        if may_pass:
+            time.sleep(PAUSE)
+            fault, _ = self._send(text)
+        if fault:
+            log(f"The webhook in {WEBHOOK} {fault}: nobody was told.")
+
+    def _send(self, text: str) -> tuple[str | None, bool]:
+        """Return what went wrong, None for nothing, and whether that may pass."""
         try:
-            answer = requests.post(self.url, json={"text": text}, timeout=self.timeout)
-        except requests.RequestException as error:  # whose message may quote the address
-            log(f"The webhook in {WEBHOOK} cannot be reached: {type(error).__name__}.")
-        else:
-            if not answer.ok:
-                log(f"The webhook in {WEBHOOK} answered {answer.status_code}: nobody was told.")
+            # Where it redirects to, nobody may have meant to send this.
+            answer = requests.post(
+                self.url, json={"text": text}, timeout=self.timeout, allow_redirects=False
+            )
+        except Exception as error:  # urllib3 has errors of its own; messages may quote the address
+            return f"cannot be reached: {type(error).__name__}", isinstance(error, PASSING)
+        if 200 <= answer.status_code < 300:
+            return None, False
+        return f"answered {answer.status_code}", answer.status_code >= 500
 
 
 # An EnvVar is shown by its name in the UI, not by what it holds.
@@ -62,17 +77,38 @@ def failed_runs(context: dg.RunFailureSensorContext, notifier: dg.ResourceParam[
     notifier.notify(describe(context), context.log.warning)
 
 
+@dg.run_status_sensor(
+    run_status=dg.DagsterRunStatus.CANCELED,
+    minimum_interval_seconds=30,
+    default_status=DEPLOYMENT.sensor_status,
+    description="Tells of each canceled run and why, as failed_runs does: it may have taken too "
+    "long, and so have been ended.",
+)
+def canceled_runs(context: dg.RunStatusSensorContext, notifier: dg.ResourceParam[Notifier]) -> None:
+    """Tells of each canceled run, by the notifier: which job and run, and why."""
+    cancellations = context.instance.all_logs(
+        context.dagster_run.run_id, of_type=dg.DagsterEventType.RUN_CANCELING
+    )
+    said = [entry.dagster_event.message for entry in cancellations if entry.dagster_event]
+    causes = [_shortened(cause) for cause in said if cause]
+    notifier.notify(_told(context.dagster_run, "was canceled.", causes), context.log.warning)
+
+
 def describe(context: dg.RunFailureSensorContext) -> str:
     """Return what a person wants to know of a failed run before they look at it."""
-    run = context.dagster_run
     causes = [*_failed_checks(context), *_failed_steps(context)]
     if not causes:
         causes = [_shortened(context.failure_event.message or "it does not say why")]
+    again = context.dagster_run.tags.get("dagster/will_retry") == "true"
+    ended = "failed. It is launched again." if again else "failed."
+    return _told(context.dagster_run, ended, causes)
+
+
+def _told(run: dg.DagsterRun, ended: str, causes: Iterable[str]) -> str:
     # Runs of single assets, and those of the automation conditions, are of no job with a name.
     assets = sorted(key.to_user_string() for key in run.asset_selection or ())
     what = ", ".join(assets) if run.job_name.startswith("__") else run.job_name
-    again = " It is launched again." if run.tags.get("dagster/will_retry") == "true" else ""
-    first = _shortened(f"Run {run.run_id} of {what} failed.{again}")
+    first = _shortened(f"Run {run.run_id} of {what} {ended}")
     return "\n".join([first, *(f"- {cause}" for cause in causes)])
 
 

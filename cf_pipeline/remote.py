@@ -95,7 +95,7 @@ class Remote:
                 if commit["result"] != f"{asset}/{key}":
                     raise ArtifactError(f"{commits.place(number)} is of {commit['result']}.")
                 for name, digest in commit["files"].items():
-                    if Path(name).name != name:
+                    if Path(name).name != name or name == "..":
                         raise ArtifactError(f"{commits.place(number)} has a file {name!r}.")
                     self._download(f"{commit['uploads']}/{name}", directory / name, digest)
             except RemoteError:
@@ -212,13 +212,13 @@ class Remote:
             cause = redacted(f"{type(error).__name__}: {error}")
         else:
             return
-        # Without the first error, which may tell a password.
+        # Without the first error, which may tell a password, and which Dagster would keep.
         raise RemoteError(
             f"{self} cannot be used: {cause}. Have it reached, with its credentials in the "
             "environment (for S3 AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if it is not "
             "Amazon's, AWS_ENDPOINT_URL; `pip install 'cf_pipeline[s3]'` brings its library), then "
             "run it again: what was finished is kept."
-        )
+        ) from None
 
     def _path(self, name: str) -> str:
         return f"{self._file_system[1]}/{name}"

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 
 import dagster as dg
 
@@ -41,14 +42,24 @@ retraining = dg.define_asset_job(
     tags=RETRIES_OF_KILLED_RUNS,
 )
 
-retraining_schedule = dg.ScheduleDefinition(
-    name="retraining_schedule",
+
+@dg.schedule(
     job=retraining,
     cron_schedule=DEPLOYMENT.retraining_cron,
     default_status=DEPLOYMENT.schedule_status,
     description="Launches retraining when CF_PIPELINE_RETRAINING_CRON says, by default every "
-    "night at three, UTC.",
+    "night at three, UTC; not while one goes on, nor while ratings are arriving.",
 )
+def retraining_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """Retrains, unless a retraining has not ended or ratings have changed just now."""
+    if busy := _busy(context.instance):
+        return dg.SkipReason(f"Run {busy} of retraining has not ended.")
+    if _arriving():
+        return dg.SkipReason(
+            f"The ratings changed within the last {DEPLOYMENT.watch_seconds} s, and may still be "
+            "arriving: the sensor new_ratings takes them, or the next tick does."
+        )
+    return dg.RunRequest()
 
 
 @dg.sensor(
@@ -74,10 +85,8 @@ def new_ratings(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         reason = "The ratings are those of the last retraining."
     elif found != seen.get("seen"):
         reason = "There are new ratings: they are taken if they are the same at the next look."
-    elif busy := context.instance.get_runs(
-        dg.RunsFilter(job_name=retraining.name, statuses=UNFINISHED), limit=1
-    ):
-        reason = f"There are new ratings, which wait until run {busy[0].run_id} has ended."
+    elif busy := _busy(context.instance):
+        reason = f"There are new ratings, which wait until run {busy} has ended."
     if reason:
         return dg.SensorResult(skip_reason=reason, cursor=json.dumps(cursor))
     cursor |= {"launched": found, "launches": cursor["launches"] + 1}
@@ -89,6 +98,28 @@ def new_ratings(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         run_config={"ops": {"movielens_archive": {"config": archive}}},
     )
     return dg.SensorResult(run_requests=[request], cursor=json.dumps(cursor))
+
+
+def _busy(instance: dg.DagsterInstance) -> str | None:
+    """Return the id of a retraining that has not ended, if there is one."""
+    busy = dg.RunsFilter(
+        job_name=retraining.name, statuses=[*UNFINISHED, dg.DagsterRunStatus.QUEUED]
+    )
+    runs = instance.get_runs(busy, limit=1)
+    return runs[0].run_id if runs else None
+
+
+def _arriving() -> bool:
+    """Whether the ratings in CF_PIPELINE_RATINGS changed less than the time of a look ago."""
+    from cf_pipeline.recommender.sources import last_change
+
+    if not DEPLOYMENT.ratings:
+        return False
+    try:
+        seconds = time.time() - last_change(DEPLOYMENT.ratings)
+    except (OSError, ValueError):  # which a run then says, and people are told
+        return False
+    return 0 <= seconds < DEPLOYMENT.watch_seconds
 
 
 def _fingerprint() -> str | dg.SkipReason:

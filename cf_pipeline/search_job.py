@@ -80,8 +80,7 @@ def search_hyperparameters(
 
     result, hit = artifacts.part(
         "hyperparameter_search",
-        f"{code_version('cf_pipeline.recommender.hyperparameter_search')} "
-        f"{code_version('cf_pipeline.training_part')}",
+        code_version(__name__),
         list(inputs.values()),
         build,
         config.model_dump(),

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable, Mapping
 from multiprocessing.context import SpawnProcess
@@ -46,6 +47,22 @@ def many_files(directory: Path) -> Mapping[str, Any]:
 
 def get_many(root: Path, address: str) -> None:
     ArtifactStore(root, Remote(address)).get_or_build(RECIPE, many_files, print)
+
+
+class KilledInMidUpload(Remote):
+    """Its process is killed when it has uploaded 100 files."""
+
+    uploaded = 0
+
+    def _upload(self, path: Path, name: str) -> None:
+        super()._upload(path, name)
+        self.uploaded += 1
+        if self.uploaded == 100:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def get_many_until_killed(root: Path, address: str) -> None:
+    ArtifactStore(root, KilledInMidUpload(address)).get_or_build(RECIPE, many_files, print)
 
 
 def append_all(address: str, name: int) -> None:

@@ -12,12 +12,6 @@ import requests
 BUCKET = "shared"
 
 
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
 def variables(port: int) -> dict[str, str]:
     """The environment that leads S3 clients to the server on `port`."""
     return {

@@ -90,9 +90,10 @@ def with_seconds(project: Project, **seconds: int) -> Project:
     return replace(project, dagster_yaml=edited)
 
 
-def launch(server: Webserver, project: Project, config: Config | None = None) -> str:
-    """Launch a run of the small assets from the UI, and return its id."""
-    return str(server.launch(project.run_config(config), ASSETS)["run"]["runId"])
+def launch(server: Webserver, project: Project, config: Config | None = None, **tags: str) -> str:
+    """Launch a run of the small assets from the UI, and return its id; `tags` are Dagster's."""
+    named = {f"dagster/{name}": value for name, value in tags.items()}
+    return str(server.launch(project.run_config(config), ASSETS, tags=named)["run"]["runId"])
 
 
 def status(instance: dg.DagsterInstance, run_id: str) -> str:
@@ -147,10 +148,10 @@ def test_runs_that_start_together_do_each_work_once(served):
 
 
 def test_launched_runs_wait_for_their_turn_and_one_that_hangs_is_ended(served, nobody_answers):
-    seconds = {"max_runtime_seconds": 15, "poll_interval_seconds": 2}
-    served = with_seconds(served, **seconds).with_variables(nobody_answers)
+    served = with_seconds(served, poll_interval_seconds=2).with_variables(nobody_answers)
     with webserver(served) as server:
-        hanging, next_one = launch(server, served, HANGING), launch(server, served)
+        hanging = launch(server, served, HANGING, max_runtime="15")
+        next_one = launch(server, served)
         assert statuses(served) == ["QUEUED"] * 2
         with service(served, "dagster._daemon", "run"):
             # Which depends on whether its process or the daemon says so first.

@@ -1,14 +1,21 @@
 """What retrains, and when: the job, its schedule, and the sensor on new ratings."""
 
+import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.remote_origin import (
+    ManagedGrpcPythonEnvCodeLocationOrigin,
+    RemoteRepositoryOrigin,
+)
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from cf_pipeline import retraining
 from cf_pipeline.assets import movielens_archive as archive_asset
@@ -16,11 +23,11 @@ from cf_pipeline.assets.movielens_archive import movielens_archive
 from cf_pipeline.caching import Artifacts
 from cf_pipeline.definitions import defs
 from cf_pipeline.deployment import Deployment
-from cf_pipeline.recommender import sources
-from cf_pipeline.recommender.downloads import RemoteFile, sha256
+from cf_pipeline.recommender import http_download, sources
+from cf_pipeline.recommender.downloads import DownloadError, RemoteFile, sha256
 from cf_pipeline.recommender.sources import URL_VARIABLE
 from cf_pipeline_tests.project import Project
-from cf_pipeline_tests.recommender.mirror import Mirror, serve
+from cf_pipeline_tests.recommender.mirror import Mirror, self_signed, serve
 from cf_pipeline_tests.test_caching import ASSETS, outcome
 
 STATUSES = """
@@ -77,6 +84,7 @@ def test_the_environment_says_whether_it_runs_by_itself_and_when(tmp_path, archi
         "new_ratings": status,
         "changes": status,
         "failed_runs": status,
+        "canceled_runs": status,
         "dead_runs": "RUNNING",
     }
     assert (cron, seconds) == ("15 2 * * 1", "7")
@@ -159,15 +167,76 @@ def test_a_tick_that_is_repeated_launches_nothing_twice(watch, folder):
     assert launched(watch()).run_key == first.run_key  # by which Dagster knows it
 
 
-def test_new_ratings_wait_until_a_retraining_has_ended(watch, folder, instance):
+UNENDED = dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTED
+
+
+def begin(instance: dg.DagsterInstance, status: dg.DagsterRunStatus) -> dg.DagsterRun:
+    """Record a retraining that has come to this status."""
+    location = ManagedGrpcPythonEnvCodeLocationOrigin(
+        LoadableTargetOrigin(module_name="cf_pipeline.definitions")
+    )
+    return instance.create_run_for_job(
+        defs.resolve_job_def("retraining"),
+        status=status,
+        remote_job_origin=RemoteRepositoryOrigin(location, "__repository__").get_job_origin(
+            "retraining"
+        ),
+    )
+
+
+@pytest.mark.parametrize("status", UNENDED)
+def test_new_ratings_wait_until_a_retraining_has_ended(watch, folder, instance, status):
     rate(folder, 3)
     watch()
-    run = instance.create_run_for_job(
-        defs.resolve_job_def("retraining"), status=dg.DagsterRunStatus.STARTED
-    )
+    run = begin(instance, status)
     assert watch() == f"There are new ratings, which wait until run {run.run_id} has ended."
     instance.report_run_failed(run)
     launched(watch())
+
+
+# --- the schedule
+
+
+@pytest.fixture
+def lasting(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """A history on the disk, as schedules want it."""
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        yield instance
+
+
+@pytest.fixture
+def tick(lasting: dg.DagsterInstance) -> Callable[[], dg.RunRequest | str]:
+    """Evaluates the schedule, and returns what it launches, or why it launches nothing."""
+
+    def evaluate() -> dg.RunRequest | str:
+        answer = retraining.retraining_schedule.evaluate_tick(
+            dg.build_schedule_context(lasting, repository_def=defs.get_repository_def())
+        )
+        if answer.run_requests:
+            (request,) = answer.run_requests
+            return request
+        assert answer.skip_message
+        return answer.skip_message
+
+    return evaluate
+
+
+@pytest.mark.parametrize("status", UNENDED)
+def test_the_schedule_launches_no_retraining_beside_another(tick, lasting, status):
+    launched(tick())
+    run = begin(lasting, status)
+    assert tick() == f"Run {run.run_id} of retraining has not ended."
+    lasting.report_run_failed(run)
+    launched(tick())
+
+
+def test_the_schedule_leaves_ratings_that_are_arriving(tick, folder):
+    launched(tick())  # a run that fails, as there are none, tells people
+    rate(folder, 3)
+    assert "changed within the last 30 s" in tick()
+    for seconds in (31, -60):  # or a clock that was set back would put it off for long
+        os.utime(folder / "u.data", times=2 * (time.time() - seconds,))
+        launched(tick())
 
 
 @pytest.fixture
@@ -211,6 +280,35 @@ def test_a_source_that_does_not_answer_is_a_reason_to_skip(watch, mirror, monkey
     monkeypatch.setenv(URL_VARIABLE, mirror.url)
     mirror.head = {"ETag": "one"}
     launched(watch())  # what was seen before counts
+
+
+@pytest.mark.parametrize("answer", ["trickled_headers", "stalled"])
+def test_a_source_that_trickles_holds_no_tick_up(watch, mirror, monkeypatch, answer):
+    monkeypatch.setattr(http_download, "REVISION_TIMEOUT", 0.5)
+    mirror.answers = [answer]
+    assert "not received within 0.5 s" in watch()
+
+
+def test_a_source_that_would_have_its_revision_asked_unencrypted_is_refused(
+    mirror, tmp_path, monkeypatch
+):
+    certificate = self_signed(tmp_path / "certificate.pem")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    mirror.head = {"ETag": "one"}
+    with serve(b"", certificate) as encrypted:
+        encrypted.answers = [f"302 Location: {mirror.url}/ml-100k.zip"]
+        with pytest.raises(DownloadError, match="redirects to http address, which is not https"):
+            http_download.http_revision(encrypted.url, "ml-100k.zip")
+        encrypted.answers, encrypted.head = ["good"], {"ETag": "one"}
+        assert http_download.http_revision(encrypted.url, "ml-100k.zip") == "ETag one"
+    assert mirror.requests == []
+
+
+def test_ratings_that_cannot_be_read_are_a_reason_of_their_own(watch, folder):
+    rate(folder, 3)
+    with (folder / "u.data").open("r+b") as file:
+        file.truncate((32 << 20) + 1)
+    assert "at most 33,554,432 are read" in watch()
 
 
 # --- the archive that a run then receives

@@ -12,24 +12,16 @@ from playwright.sync_api import Browser, Page, expect
 from cf_pipeline_tests.browser import (
     DECODED,
     ended,
-    expect_graph,
     expect_picture,
-    expect_table,
     follow,
     row,
     visit,
 )
 from cf_pipeline_tests.project import Project
-from cf_pipeline_tests.test_caching import ASSETS
 from cf_pipeline_tests.test_launching import latest_run
 from cf_pipeline_tests.webserver import webserver
 
 PICTURES = (
-    ("evaluation_metrics", "rmse_beside_baselines"),
-    ("evaluation_metrics", "learning_curve"),
-    ("evaluation_metrics", "predicted_against_actual"),
-    ("evaluation_metrics", "error_histogram"),
-    ("evaluation_metrics", "residual_by_user_activity"),
     ("evaluation_metrics", "ranking_beside_baselines"),
     ("factor_model", "factor_map"),
     ("recommendations", "coverage"),
@@ -52,18 +44,6 @@ def address(browser: Browser, shown: Project) -> Iterator[str]:
 def page(browser: Browser, address: str) -> Iterator[Page]:
     with visit(browser, address) as page:
         yield page
-
-
-def test_the_asset_graph_shows_every_asset(page):
-    expect_graph(page, ASSETS)
-
-
-def test_the_page_of_the_evaluation_shows_its_numbers_inline(page, shown):
-    metadata = shown.metadata("evaluation_metrics")
-    page.goto("/assets/evaluation_metrics")
-    for key in ("rmse", "mae", "test_rows"):
-        expect(row(page, key)).to_contain_text(str(metadata[key]))
-    expect_table(page, "baselines", metadata["baselines"])
 
 
 def test_the_page_of_an_asset_says_whom_to_ask_and_what_to_read(page):

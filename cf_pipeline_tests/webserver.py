@@ -9,8 +9,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from cf_pipeline_tests.project import Project
@@ -48,7 +48,13 @@ class Webserver:
         assert "errors" not in answer, answer["errors"]
         return answer["data"]
 
-    def launch(self, run_config: dict[str, Any], assets: list[str], checks: bool = True) -> Any:
+    def launch(
+        self,
+        run_config: dict[str, Any],
+        assets: list[str],
+        checks: bool = True,
+        tags: Mapping[str, str] | None = None,
+    ) -> Any:
         """Press the launchpad's button: launch a run of `assets` and return the server's answer.
 
         Their checks run too, unless somebody has taken them out of the selection.
@@ -60,7 +66,13 @@ class Webserver:
             "assetSelection": [{"path": [asset]} for asset in assets],
             "assetCheckSelection": None if checks else [],
         }
-        params = {"selector": selector, "runConfigData": run_config, "mode": "default"}
+        metadata = {"tags": [{"key": key, "value": value} for key, value in (tags or {}).items()]}
+        params = {
+            "selector": selector,
+            "runConfigData": run_config,
+            "mode": "default",
+            "executionMetadata": metadata,
+        }
         return self.ask(LAUNCH, params=params)["launchRun"]
 
     def finish(self, run_id: str) -> str:
@@ -114,12 +126,16 @@ def service(project: Project, module: str, *arguments: str) -> Iterator["subproc
         try:
             yield process
         finally:
-            os.killpg(process.pid, signal.SIGTERM)
-            try:
+            _signal(process.pid, signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            _signal(process.pid, signal.SIGKILL)  # a run, say, that outlives its server
+            process.wait()
+
+
+def _signal(group: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):  # all have ended
+        os.killpg(group, number)
 
 
 def _wait_until_up(server: Webserver, process: "subprocess.Popen[bytes]") -> None:

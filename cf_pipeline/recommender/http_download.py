@@ -24,10 +24,13 @@ from cf_pipeline.recommender.http_address import address_and_login, scheme
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from requests.auth import AuthBase
+
     from cf_pipeline.recommender.downloads import Log, RemoteFile
 
 CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 30.0  # seconds
 CHUNK = 1024  # bytes between two looks at the clock
+REVISION_TIMEOUT = 20.0  # seconds; a sensor has a minute
 SECONDS_BETWEEN_LINES = 5.0
 WORTH_ANOTHER_TRY = {408, 425, 429}  # of the statuses 4xx
 BUSY = {429, 503}  # what a Retry-After comes with
@@ -72,25 +75,42 @@ def http_download(
 def http_revision(base_url: str, name: str) -> str:
     """Return what tells that `base_url`/`name` changed, without downloading it: its ETag or date.
 
+    It takes REVISION_TIMEOUT seconds at most.
+
     Raises:
-        DownloadError: the server cannot be reached, refuses, or tells neither.
+        DownloadError: the server cannot be reached, refuses, takes too long, or tells neither.
     """
     address, login = address_and_login(base_url)
+    said: SimpleQueue[str | DownloadError] = SimpleQueue()
+    Thread(target=lambda: said.put(_revision(address + name, login)), daemon=True).start()
+    try:
+        revision = said.get(timeout=REVISION_TIMEOUT)
+    except Empty:
+        raise _too_late(REVISION_TIMEOUT) from None
+    if isinstance(revision, DownloadError):
+        raise revision
+    return revision
+
+
+def _revision(address: str, login: AuthBase | None) -> str | DownloadError:
     try:
         answer = requests.head(
-            address + name,
+            address,
             auth=login,
             headers={"Accept-Encoding": "identity"},
             allow_redirects=True,
+            hooks={"response": _refuse_redirect},
             timeout=(CONNECT_TIMEOUT, CONNECT_TIMEOUT),
         )
         answer.raise_for_status()
-    except (OSError, ValueError) as error:
-        raise DownloadError(str(error)) from None
+    except (OSError, ValueError, DownloadError) as error:
+        return DownloadError(str(error))
+    except Exception as error:  # whatever else an answer makes the libraries raise
+        return DownloadError(repr(error))
     for header in ("ETag", "Last-Modified"):
         if header in answer.headers:
             return f"{header} {answer.headers[header]}"
-    raise DownloadError(f"{answer.url} has neither an ETag nor a date")
+    return DownloadError(f"{answer.url} has neither an ETag nor a date")
 
 
 class _Attempts:
@@ -157,14 +177,7 @@ class _Attempts:
             if response.status_code in BUSY and "Retry-After" in response.headers:
                 self._heed(response.headers["Retry-After"], cause)
             raise requests.HTTPError(cause)
-        if response.is_redirect:
-            response.close()  # requests would read its body, however long that is
-            found = scheme(response.headers["Location"], response.url)
-            if found != "https" and (found != "http" or scheme(response.url) == "https"):
-                expected = "https" if scheme(response.url) == "https" else "http or https"
-                raise DownloadError(
-                    f"{response.url} redirects to {found or 'no'} address, which is not {expected}"
-                )
+        _refuse_redirect(response)
         encoding = response.headers.get("Content-Encoding", "identity")
         if encoding != "identity":  # a little of it may become a lot
             raise DownloadError(
@@ -221,6 +234,18 @@ class _Progress:
 
     def close(self) -> None:
         pass
+
+
+def _refuse_redirect(response: requests.Response, *_: object, **__: object) -> None:
+    """Raise DownloadError if the answer leads to what is not HTTP, or from HTTPS to HTTP."""
+    if response.is_redirect:
+        response.close()  # requests would read its body, however long that is
+        found = scheme(response.headers["Location"], response.url)
+        if found != "https" and (found != "http" or scheme(response.url) == "https"):
+            expected = "https" if scheme(response.url) == "https" else "http or https"
+            raise DownloadError(
+                f"{response.url} redirects to {found or 'no'} address, which is not {expected}"
+            )
 
 
 def _too_late(timeout: float) -> DownloadError:

@@ -55,10 +55,15 @@ class _Handler(BaseHTTPRequestHandler):
                 getattr(self, answer)()
 
     def do_HEAD(self) -> None:
-        status, _, _ = self.mirror.next_answer(self.path, self.headers["Authorization"]).partition(
-            " "
-        )
-        self._head(int(status) if status.isdigit() else 200, self.mirror.head)
+        answer = self.mirror.next_answer(self.path, self.headers["Authorization"])
+        status, _, header = answer.partition(" ")
+        name, _, value = header.partition(": ")
+        with suppress(OSError):  # the client hangs up on most
+            if answer in ("stalled", "trickled_headers"):
+                getattr(self, answer)()
+            else:
+                more = {name: value} if name else {}
+                self._head(int(status) if status.isdigit() else 200, self.mirror.head | more)
 
     def log_message(self, *_: object) -> None:
         """Say nothing of requests."""
