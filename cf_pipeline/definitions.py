@@ -19,7 +19,8 @@ from cf_pipeline.assets.vocabularies import vocabularies
 from cf_pipeline.automation import automated, changes
 from cf_pipeline.caching import Artifacts
 from cf_pipeline.checks import a_sequel_is_similar, gate_checks, ratings_checks
-from cf_pipeline.drift_checks import drift_checks
+from cf_pipeline.deployment import DEPLOYMENT
+from cf_pipeline.drift_checks import drift_checks, ratings_are_recent
 from cf_pipeline.gate import Gate
 from cf_pipeline.notifications import canceled_runs, failed_runs, notifier
 from cf_pipeline.presentation import presented
@@ -52,7 +53,13 @@ defs = dg.Definitions(
             ]
         )
     ),
-    asset_checks=[ratings_checks, drift_checks, gate_checks, a_sequel_is_similar],
+    asset_checks=[
+        ratings_checks,
+        drift_checks,
+        gate_checks,
+        a_sequel_is_similar,
+        *([ratings_are_recent] if DEPLOYMENT.ratings else []),  # the published ones are of 1998
+    ],
     jobs=[retraining, promote_by_hand, roll_back, hyperparameter_search, store_upkeep],
     schedules=[retraining_schedule, store_upkeep_schedule],
     sensors=[new_ratings, changes, failed_runs, canceled_runs, dead_runs],

@@ -1,4 +1,4 @@
-"""Two trainings never share a device: whoever trains holds its lock, which dies with its holder.
+"""Two trainings of a user never share a device: who trains holds its lock, which dies with them.
 
 Dagster's own pools would keep the slot of a process that was killed.
 """

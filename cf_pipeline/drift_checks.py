@@ -1,7 +1,8 @@
-"""Asset checks of drift: they warn, and block nothing."""
+"""Asset checks of drift, and of a feed that stops: they warn, and block nothing."""
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import dagster as dg
 
@@ -11,6 +12,7 @@ from cf_pipeline.metadata import table_of
 from cf_pipeline.recommender.drift_limits import DRIFT_CHECKS, EVIDENCE, LEAST_USERS
 
 CANNOT_TELL = f"That cannot be told: it takes ratings of {LEAST_USERS} people before and now."
+MOST_DAYS = 7  # the freshness policies', which tell of runs and not of what arrives
 
 
 @dg.multi_asset_check(
@@ -41,3 +43,17 @@ def drift_checks(rating_drift: Artifact) -> Iterator[dg.AssetCheckResult]:
                 **({"changes": table_of(found)} if found else {}),
             },
         )
+
+
+@dg.asset_check(
+    asset="ratings", description=f"The last rating is no older than {MOST_DAYS} days: some arrive."
+)
+def ratings_are_recent(ratings: Artifact) -> dg.AssetCheckResult:
+    """Warn if ratings no longer arrive; without any, which another check says, it passes."""
+    last = ratings.metadata.get("last_rating")
+    days = (datetime.now(UTC) - datetime.fromisoformat(last)).days if last else 0
+    return dg.AssetCheckResult(
+        passed=days < MOST_DAYS,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"last_rating": last or "none", "days": days},
+    )

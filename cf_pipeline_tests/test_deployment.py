@@ -1,9 +1,12 @@
 """What the environment says of a deployment: its defaults, and what is refused."""
 
 import shutil
+import time
 
+import dagster as dg
 import pytest
 
+from cf_pipeline.definitions import defs
 from cf_pipeline.deployment import Deployment, DeploymentError
 from cf_pipeline_tests.project import Config, Project
 
@@ -73,3 +76,30 @@ def test_a_variable_that_cannot_be_stops_a_run_with_its_name(tmp_path, archive):
     run = project.materialize("movielens_archive")
     assert run.returncode == 1
     assert "CF_PIPELINE_RETRAINING_CRON is 'daily', which is no cron expression" in run.output
+
+
+def test_ratings_that_no_longer_arrive_are_warned_of(tmp_path, archive):
+    arriving = tmp_path / "arriving"
+    arriving.mkdir()
+    project = Project(tmp_path / "project", archive).with_variables(
+        {"CF_PIPELINE_RATINGS": str(arriving)}
+    )
+    for days, passed in ((8, False), (2, True)):
+        at = int(time.time()) - days * 86_400
+        (arriving / "u.data").write_text(f"1\t2\t3\t{at}\n")
+        run = project.materialize("*ratings", {"movielens_archive": {}})
+        assert run.returncode == 0, run.output
+        with project.instance() as instance:
+            records = instance.get_records_for_run(
+                instance.get_runs(limit=1)[0].run_id,
+                of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION,
+            ).records
+        checks = [record.event_log_entry.asset_check_evaluation for record in records]
+        (found,) = (check for check in checks if check and check.check_name == "ratings_are_recent")
+        assert (found.passed, found.metadata["days"].value) == (passed, days)
+
+
+def test_the_published_ratings_are_old_and_nothing_warns_of_that():
+    names = {key.name for key in defs.resolve_asset_graph().asset_check_keys}
+    assert "ratings_have_no_duplicates" in names
+    assert "ratings_are_recent" not in names

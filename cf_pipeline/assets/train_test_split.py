@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 class TrainTestSplitConfig(dg.Config):
     """How the test part is chosen.
 
-    Where ratings arrive, by CF_PIPELINE_RATINGS, the default is each user's last ones: at a later
-    time these are no training rows of an earlier model.
+    Where ratings arrive, by CF_PIPELINE_RATINGS, the default is each user's last k: at a later time
+    these are no training rows of an earlier model, but for who had k ratings or fewer then: these
+    are all in the training part.
     """
 
     strategy: Literal["fold", "random", "leave_k_out", "temporal"] = Field(
