@@ -33,14 +33,16 @@ def shown(project: Project) -> dict[str, str]:
 
 
 def failed_checks(project: Project) -> dict[str, str]:
-    """The checks that failed in the latest run, and why."""
+    """The checks of the gate that failed in the latest run, and why."""
     with project.instance() as instance:
         records = instance.get_records_for_run(
             latest_run(project), of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION
         ).records
     evaluations = [record.event_log_entry.asset_check_evaluation for record in records]
     return {
-        of.check_name: str(of.metadata["why"].value) for of in evaluations if of and not of.passed
+        of.check_name: str(of.metadata["why"].value)
+        for of in evaluations
+        if of and not of.passed and of.asset_key == dg.AssetKey("challenger")
     }
 
 
