@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -152,9 +152,14 @@ class ArtifactStore:
         return self._open(asset, key)
 
     def _open(self, asset: str, key: str) -> Artifact:
+        """Count a result as used, and read its manifest."""
+        with suppress(FileNotFoundError):  # which reading it says
+            _touch(self.root / asset / key)
+        return self._read(asset, key)
+
+    def _read(self, asset: str, key: str) -> Artifact:
         directory = self.root / asset / key
         try:
-            _touch(directory)
             written = (directory / MANIFEST).read_bytes()
         except FileNotFoundError as error:
             raise ArtifactError(
@@ -176,18 +181,18 @@ class ArtifactStore:
         )
 
     def made_from(self, asset: str, inputs: Mapping[str, str], log: Log) -> Artifact | None:
-        """Return the result of `asset`, in this store, that was last made from these inputs.
+        """Return the result of `asset`, in this store, that was made from these inputs.
 
-        Whatever code and config made it; `inputs` maps names to data versions. None if there is no
-        sound one.
+        Whatever code and config made it; of several it is the one used last. `inputs` maps names to
+        data versions. None if there is no sound one.
         """
         found = [path for path in results(self.root) if path.parent == self.root / asset]
-        for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
+        for path in sorted(found, key=_last_used, reverse=True):
             try:
-                artifact = self._open(asset, path.name)
+                artifact = self._read(asset, path.name)
                 if artifact.inputs == inputs:
                     artifact.verified()
-                    return artifact
+                    return self._open(asset, path.name)
             except ArtifactError as error:
                 log(f"Not reused: {error}")
         return None
@@ -221,7 +226,7 @@ class ArtifactStore:
                 hit = artifact is not None
                 if artifact is None:
                     artifact = self._build(recipe, build)
-        self._point_latest(artifact, log)
+        self.point_latest(artifact, log)
         self._publish(artifact, after=0 if hit else last_commit)
         return artifact, hit
 
@@ -275,7 +280,8 @@ class ArtifactStore:
             files = {**artifact.files, MANIFEST: sha256(directory / MANIFEST)}
             self.remote.publish(artifact.asset, artifact.key, directory, files, after)
 
-    def _point_latest(self, artifact: Artifact, log: Log) -> None:
+    def point_latest(self, artifact: Artifact, log: Log) -> None:
+        """Let the link `<asset>/latest` point to a result."""
         link = self.root / artifact.asset / "latest"
         if link.is_symlink() and link.readlink() == Path(artifact.key):
             return
@@ -287,6 +293,13 @@ class ArtifactStore:
                 fresh.replace(link)
         except OSError as error:  # in a store that can only be read
             log(f"{link} was left as it is: {error}")
+
+
+def _last_used(directory: Path) -> float:
+    try:
+        return directory.stat().st_mtime
+    except FileNotFoundError:  # removed just now
+        return 0.0
 
 
 def _touch(directory: Path) -> None:

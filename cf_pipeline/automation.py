@@ -14,8 +14,8 @@ from cf_pipeline.retraining import RETRIES_OF_KILLED_RUNS
 STARTED_OTHERWISE = {"movielens_archive", "cross_validation"}
 READ_FROM_ARCHIVE = {"ratings", "movies", "users"}
 
-# By the retraining's default of once a day: a night that failed, or a champion that nothing has
-# beaten for long, shows in the UI.
+# By the retraining's default of once a day: a night that failed, or a champion beside which every
+# model was refused for long, shows in the UI.
 FRESHNESS = {
     "movielens_archive": dg.FreshnessPolicy.time_window(timedelta(days=7), timedelta(days=2)),
     "champion_model": dg.FreshnessPolicy.time_window(timedelta(days=30), timedelta(days=7)),

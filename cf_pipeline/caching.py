@@ -113,6 +113,7 @@ class Artifacts(dg.ConfigurableIOManager):
 
         `seconds` are those that this run took for it: next to none for a hit.
         """
+        self.store.point_latest(artifact, context.log.warning)
         shown = shown_metadata(artifact, hit)
         context.log.info(f"Cache {shown['cache']}: {_figures(shown)}in {artifact.directory}")
         return dg.MaterializeResult(
@@ -178,7 +179,7 @@ class Artifacts(dg.ConfigurableIOManager):
         config: Mapping[str, object] | None,
     ) -> tuple[Artifact, bool]:
         _refuse_mixed(name, inputs)
-        self._refuse_finished_run(name)
+        self.refuse_finished_run(name)
 
         def build_unedited(directory: Path) -> Mapping[str, Any]:
             metadata = build(directory)
@@ -187,14 +188,14 @@ class Artifacts(dg.ConfigurableIOManager):
                     f"{name} is not kept: {', '.join(edited)} changed while it was made, so its "
                     "source is not the one that its code version was derived from. Run it again."
                 )
-            self._refuse_finished_run(name)
+            self.refuse_finished_run(name)
             return _stored(metadata)
 
         versions = {artifact.asset: artifact.data_version for artifact in inputs}
         recipe = Recipe(name, code_version, config or {}, versions)
         return self.store.get_or_build(recipe, build_unedited, dg.get_dagster_logger().warning)
 
-    def _refuse_finished_run(self, name: str) -> None:
+    def refuse_finished_run(self, name: str) -> None:
         """Raise ArtifactError if Dagster holds this run to be over: it publishes nothing more."""
         context = self.get_resource_context()
         if context.instance is None or context.run is None:

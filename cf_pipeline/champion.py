@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
+from cf_pipeline.code_version import code_version
 from cf_pipeline.records import LocalRecords
 from cf_pipeline.remote import RemoteError
 from cf_pipeline.store_layout import ArtifactError
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 CHAMPION = "champion_model"
 # The data versions of these tell one model from another.
 IDENTITY = ("train_test_split", "factor_model", "ranking_model")
+
+PROMOTED = ("promoted", "promoted by hand")
+# What is served is fitted by these assets' code.
+FITS = ("factor_model", "ranking_model")
 
 Action = Literal["promoted", "renewed", "refused", "promoted by hand", "rolled back"]
 
@@ -84,7 +89,7 @@ class Champions:
             "the next model that passes the gate is the first champion."
         )
         try:
-            found = [Decision.model_validate(entry) for entry in self._records.entries()]
+            found = [_decision(entry) for entry in self._records.entries()]
         except RemoteError:
             raise
         except ArtifactError as error:
@@ -111,9 +116,9 @@ class Champions:
             ArtifactError: it was altered since it was written.
         """
         numbers = self._records.numbers()
-        return (
-            Decision.model_validate(self._records.read(numbers[-1])).champion if numbers else None
-        )
+        if not numbers:
+            return champion_of(self.decisions())  # which says if they are elsewhere
+        return _decision(self._records.read(numbers[-1])).champion
 
     def refuse_other(self, shown: str, version: str) -> None:
         """Refuse to show people what was made from a champion that is not, or no longer, it.
@@ -130,6 +135,10 @@ class Champions:
                 f"{champion.key if champion else 'none'}: it was decided so meanwhile. Materialize "
                 f"{CHAMPION} and what is made from it, with `--select '{CHAMPION}*'`."
             )
+
+    def served(self, version: Version, log: Log) -> Artifact | None:
+        """Return what was served of a champion before, fitted by whatever code; None for none."""
+        return self.store.made_from("served_model", {CHAMPION: version.data_version}, log)
 
     def before(self, ratings_version: str) -> Artifact | None:
         """Return the last champion that was made from other ratings than those of a data version.
@@ -160,6 +169,11 @@ class Champions:
         return self.store.open(CHAMPION, version.key)
 
 
+def fits_of_today() -> dict[str, str]:
+    """Return the code version of each fit, as `Version.made_by` has them."""
+    return {name: code_version(f"cf_pipeline.assets.{name}") for name in FITS}
+
+
 def identity(made_from: Mapping[str, str]) -> tuple[str, ...]:
     """Return what tells a model from others, of the data versions of what it was made from."""
     return tuple(made_from[name] for name in IDENTITY)
@@ -187,12 +201,19 @@ def lineage(decisions: Sequence[Decision]) -> list[Version]:
 def opponent_of(decisions: Sequence[Decision], challenger: Mapping[str, str]) -> Version | None:
     """Return the champion that a challenger, by what it was made from, has to beat.
 
-    Of the champion itself it is the one before: what was found when it was judged stays so.
+    Of the champion itself it is the one that it replaced when it was promoted: what was found then
+    stays so.
     """
-    line = lineage(decisions)
-    if line and line[-1].identity == identity(challenger):
-        line.pop()
-    return line[-1] if line else None
+    if not is_champion(decisions, challenger):
+        return champion_of(decisions)
+    promoted = [
+        decision.number
+        for decision in decisions
+        if decision.action in PROMOTED
+        and decision.champion
+        and decision.champion.identity == identity(challenger)
+    ]
+    return champion_of(decisions[: promoted[-1] - 1])
 
 
 def is_champion(decisions: Sequence[Decision], challenger: Mapping[str, str]) -> bool:
@@ -218,3 +239,12 @@ def is_barred(decisions: Sequence[Decision], challenger: Mapping[str, str]) -> b
 def next_decision(decisions: Sequence[Decision], **said: Any) -> Decision:
     """Return the decision that comes after these, by the values of its fields."""
     return Decision(number=len(decisions) + 1, time=datetime.now(UTC), **said)
+
+
+def _decision(entry: Mapping[str, Any]) -> Decision:
+    try:
+        return Decision.model_validate(entry)
+    except ValidationError as error:
+        raise ArtifactError(
+            f"Decision {entry.get('number')} is of another release of cf_pipeline: {error}."
+        ) from error

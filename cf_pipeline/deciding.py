@@ -14,16 +14,19 @@ from cf_pipeline.champion import (
     Decision,
     Version,
     champion_of,
+    fits_of_today,
     is_champion,
     lineage,
     next_decision,
 )
 from cf_pipeline.gate import Challenger, Gate, findings_table
 from cf_pipeline.recommender.settings import GateSettings
+from cf_pipeline.remote import RemoteError
 from cf_pipeline.store_layout import ArtifactError
 
 if TYPE_CHECKING:
     from cf_pipeline.artifacts import Artifact
+    from cf_pipeline.locks import Log
 
 PROMOTE, ROLL_BACK = "promote", "roll back"
 # Only these jobs decide by hand.
@@ -54,6 +57,7 @@ class Decider:
     gate: Gate
     keep: Callable[[], tuple[Artifact, bool]]
     findings: Callable[[Sequence[Decision]], list[dict[str, Any]]]
+    log: Log
 
     def by_gate(self, decisions: Sequence[Decision]) -> Verdict:
         """Promote the challenger if the gate finds nothing against it; else the champion stays."""
@@ -84,8 +88,12 @@ class Decider:
             raise _failure(f"{JOBS[decide]} needs a `reason` in its config: it is recorded.")
         if decide == ROLL_BACK:
             return self._roll_back(decisions, number, reason.strip())
+        if is_champion(decisions, self.challenger.made_from):
+            return self._renew(decisions)
         try:
             found = self.findings(decisions)
+        except RemoteError:
+            raise
         except Exception as error:  # it is for the case that the gate cannot judge, too
             found = [{"rule": "the gate", "passed": False, "why": str(error), "figures": {}}]
         return self._promote(decisions, "promoted by hand", reason.strip(), found)
@@ -97,6 +105,20 @@ class Decider:
         reason: str,
         found: Sequence[Mapping[str, Any]] = (),
     ) -> Verdict:
+        version, artifact, hit = self._kept()
+        self._refuse_unservable(version)
+        decision = self._decision(decisions, action, reason, version, found)
+        return Verdict(decision, artifact, hit)
+
+    def _renew(self, decisions: Sequence[Decision]) -> Verdict:
+        """Keep the champion, whose result or code is another now if it was made or judged anew."""
+        version, artifact, hit = self._kept()
+        if version == champion_of(decisions):
+            return Verdict(None, artifact, hit)
+        why = "It came out the same when it was made anew."
+        return Verdict(self._decision(decisions, "renewed", why, version, ()), artifact, hit)
+
+    def _kept(self) -> tuple[Version, Artifact, bool]:
         artifact, hit = self.keep()
         version = Version(
             key=artifact.key,
@@ -104,15 +126,16 @@ class Decider:
             made_from=self.challenger.made_from,
             made_by=self.challenger.made_by,
         )
-        decision = self._decision(decisions, action, reason, version, found)
-        return Verdict(decision, artifact, hit)
+        return version, artifact, hit
 
-    def _renew(self, decisions: Sequence[Decision]) -> Verdict:
-        """Keep the champion, whose result or code is another now if it was made or judged anew."""
-        verdict = self._promote(decisions, "renewed", "It came out the same when it was made anew.")
-        renewed = verdict.decision and verdict.decision.champion
-        same = renewed == champion_of(decisions)
-        return Verdict(None if same else verdict.decision, verdict.champion, verdict.hit)
+    def _refuse_unservable(self, version: Version) -> None:
+        """Raise Failure where nothing could be served of a champion: its code is not there."""
+        if version.made_by != fits_of_today() and not self.champions.served(version, self.log):
+            raise _failure(
+                "The code of the fits is another than the one by which this model was made, and "
+                "what was served of it before is not in this store. Materialize everything, so "
+                "that a model by today's code is judged, or bring the earlier code back."
+            )
 
     def _refuse(
         self, decisions: Sequence[Decision], reason: str, found: Sequence[Mapping[str, Any]]
@@ -132,6 +155,9 @@ class Decider:
 
     def _roll_back(self, decisions: Sequence[Decision], number: int, reason: str) -> Verdict:
         line = lineage(decisions)
+        again = {self.run.run_id, self.run.parent_run_id, self.run.root_run_id}
+        if decisions and decisions[-1].action == "rolled back" and decisions[-1].run_id in again:
+            return Verdict(None, self._open(line[-1]))  # a run that goes on where it failed
         if number > len(decisions):
             raise _failure(f"There is no decision {number}: there are {len(decisions)}.")
         before = line[-2] if len(line) > 1 else None
@@ -140,6 +166,7 @@ class Decider:
             raise _failure(
                 "There is no other champion there to go back to: choose a decision of `history`."
             )
+        self._refuse_unservable(version)
         decision = next_decision(
             decisions,
             action="rolled back",

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dagster as dg
 
-from cf_pipeline.champion import CHAMPION, Champions, Decision, is_barred, opponent_of
+from cf_pipeline.champion import (
+    CHAMPION,
+    Champions,
+    Decision,
+    is_barred,
+    is_champion,
+    opponent_of,
+)
 from cf_pipeline.metadata import table_of
 from cf_pipeline.recommender.settings import GateSettings
 from cf_pipeline.remote import RemoteError
@@ -81,6 +88,8 @@ def judge(
     except RemoteError:
         raise
     except ArtifactError as error:
+        if is_champion(decisions, challenger.made_from):  # which was decided on already
+            return [asdict(finding) for finding in findings(challenger.load(), None, gate)]
         raise ArtifactError(
             f"The champion to compare with is lost: {error} Nothing is promoted by the gate any "
             "more: bring it back, or promote a model by hand."

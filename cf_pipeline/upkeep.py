@@ -82,9 +82,14 @@ def remove(result: StoredResult) -> bool:
 
 
 def champions(store: ArtifactStore, log: Log) -> set[Path]:
-    """Return the directories of the champion and of the one before, to which one can go back."""
-    line = lineage(Champions(store, log).decisions())
-    return {store.root / CHAMPION / version.key for version in line[-2:]}
+    """Return the directories of the champion and the one before, and of what was served of them."""
+    decided = Champions(store, log)
+    line = lineage(decided.decisions())[-2:]
+    served = [decided.served(version, log) for version in line]
+    return {
+        *(store.root / CHAMPION / version.key for version in line),
+        *(artifact.directory for artifact in served if artifact),
+    }
 
 
 def latest_in_history(instance: dg.DagsterInstance, root: Path) -> set[Path]:

@@ -17,8 +17,8 @@ class UpkeepConfig(dg.Config):
         10,
         ge=1,
         description="Results that each asset keeps, those used last. One to which a link or "
-        "Dagster's history points as the latest stays in any case, as does what was used since a "
-        "run in progress began.",
+        "Dagster's history points as the latest stays in any case, as do the champion, the one "
+        "before, and what was used since a run in progress began.",
     )
     dry_run: bool = Field(False, description="Only say what would be removed.")
 

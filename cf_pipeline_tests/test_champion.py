@@ -155,6 +155,9 @@ def test_somebody_promotes_by_hand_goes_back_and_is_on_record(worse):
     last = decisions(worse)[-1]
     assert (last.action, last.reason) == ("rolled back", "People complain.")
     assert last.champion == decisions(worse)[0].champion
+    for asset in SHOWN:  # what notebooks load
+        link = worse.artifacts / asset / "latest"
+        assert link.resolve().name == worse.metadata(asset)["cache_key"]
     run = worse.materialize(config=WORSE)
     assert run.returncode == 1
     assert "was_not_rolled_back" in failed_checks(worse)

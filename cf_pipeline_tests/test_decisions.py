@@ -17,12 +17,13 @@ from cf_pipeline.champion import (
     is_barred,
     lineage,
     next_decision,
+    opponent_of,
 )
 from cf_pipeline.notebook import load_recommender
 from cf_pipeline.store_layout import ArtifactError
 from cf_pipeline_tests.project import REPOSITORY, Project
 from cf_pipeline_tests.test_caching import edited, outcome
-from cf_pipeline_tests.test_champion import decide, decisions, refused, shown, worse
+from cf_pipeline_tests.test_champion import WORSE, decide, decisions, refused, shown, worse
 
 __all__ = ["refused", "worse"]  # fixtures
 
@@ -67,6 +68,9 @@ def test_with_the_champion_lost_only_somebody_can_promote_another(worse):
     last = decisions(worse)[-1]
     assert last.action == "promoted by hand"
     assert key in last.findings[0]["why"]
+    # From then on all is as ever.
+    assert worse.cache(config=WORSE)["champion_model"] == "hit"
+    assert worse.cache(config=WORSE) == outcome(set())
 
 
 def alter(path: Path) -> None:
@@ -159,6 +163,17 @@ def log_of(*actions: tuple[Action, str]) -> list[Decision]:
             )
         )
     return log
+
+
+def test_what_a_champion_was_judged_against_stays_so():
+    log = log_of(("promoted", "a"), ("promoted", "b"), ("promoted by hand", "c"), ("promoted", "b"))
+    opponent = opponent_of(log, version("b").made_from)
+    assert opponent is not None
+    assert opponent.key == "c"
+    assert opponent_of(log_of(("promoted", "a")), version("a").made_from) is None
+    back = log_of(("promoted", "a"), ("promoted", "b"), ("rolled back", "a"))
+    assert opponent_of(back, version("a").made_from) is None
+    assert opponent_of(back, version("b").made_from) == version("a")
 
 
 def test_going_back_twice_leads_further_back():

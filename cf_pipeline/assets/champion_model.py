@@ -93,7 +93,7 @@ def champion_model(
         )
         return with_history(read_findings(judged), decisions, challenger.made_from)
 
-    decider = Decider(context.run, champions, challenger, gate, keep, findings)
+    decider = Decider(context.run, champions, challenger, gate, keep, findings, context.log.warning)
     while True:
         decisions = champions.decisions()
         if config.decide == "by the gate":
@@ -102,13 +102,16 @@ def champion_model(
             verdict = decider.by_hand(decisions, config.decide, config.decision, config.reason)
         if verdict.decision is None:
             break
+        artifacts.refuse_finished_run("champion_model")
         if champions.decide(verdict.decision):
             decisions = [*decisions, verdict.decision]
             break
+        if config.decide != "by the gate":
+            raise dg.Failure("Somebody else decided meanwhile: look, and launch it again.")
         context.log.info("Somebody else decided meanwhile: judging again.")
     if verdict.champion is None:
         raise verdict.failure or dg.Failure("There is no champion.")
-    if decisions[-1].action == "refused":
+    if decisions[-1].action == "refused" and not is_champion(decisions, challenger.made_from):
         context.log.warning(f"The champion stays. {decisions[-1].reason}")
     seconds, shown = time.monotonic() - began, told(decisions, challenger)
     return artifacts.result(context, verdict.champion, verdict.hit, seconds, shown)

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from cf_pipeline.recommender.drift import DriftReport
 
 REPORT = "rating_drift.json"
-NO_CHAMPION = "Nothing to compare with: there is no champion that was made from other ratings."
+NO_CHAMPION = (
+    "Nothing to compare with: there is no champion that was made from other ratings, or it is no "
+    "longer in the store."
+)
 NOTHING_NEW = "Nothing to compare: the champion has seen all of these ratings."
 
 

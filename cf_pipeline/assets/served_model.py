@@ -8,7 +8,7 @@ import dagster as dg
 
 from cf_pipeline.artifacts import Artifact
 from cf_pipeline.caching import Artifacts, Metadata
-from cf_pipeline.champion import Champions
+from cf_pipeline.champion import Champions, fits_of_today
 from cf_pipeline.code_version import code_version
 from cf_pipeline.devices import training_on
 from cf_pipeline.metadata import rows_of, table_of
@@ -16,7 +16,6 @@ from cf_pipeline.recommender.settings import FactorModelSettings
 from cf_pipeline.training_part import TrainingPart
 
 ROWS_TO_SHOW = 5
-FITS = ("factor_model", "ranking_model")
 
 
 @dg.asset(
@@ -44,15 +43,13 @@ def served_model(
     champions = Champions(artifacts.store, context.log.info)
     champions.refuse_other("served_model", champion_model.data_version)
     champion = champions.champion()
-    fits = {name: code_version(f"cf_pipeline.assets.{name}") for name in FITS}
-    if champion and champion.made_by != fits:
-        served = artifacts.store.made_from(
-            "served_model", {"champion_model": champion_model.data_version}, context.log.warning
-        )
+    if champion and champion.made_by != fits_of_today():
+        served = champions.served(champion, context.log.warning)
         if served is None:
             raise dg.Failure(
                 "The code of the fits was edited since the champion was judged, so a fit by it was "
-                "never judged: materialize everything, and the gate judges the new code.",
+                "never judged, and none by the earlier code is in this store: materialize "
+                "everything, and the gate judges the new code, or bring the earlier code back.",
                 allow_retries=False,
             )
         context.log.info("Serving the fit by the code that the gate has judged.")
