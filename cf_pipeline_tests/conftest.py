@@ -11,7 +11,7 @@ from playwright.sync_api import Browser
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from cf_pipeline_tests.browser import chromium
-from cf_pipeline_tests.project import Project
+from cf_pipeline_tests.project import WORSE, Project
 from cf_pipeline_tests.real_data import real_archive
 
 
@@ -40,3 +40,17 @@ def browser() -> Iterator[Browser]:
     """A real browser; tests that want one are skipped where there is none, and fail in CI."""
     with chromium() as browser:
         yield browser
+
+
+@pytest.fixture(scope="session")
+def refused(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose latest model is worse than the champion; not to be changed, only copied."""
+    project = finished.copy(tmp_path_factory.mktemp("refused") / "project")
+    assert project.materialize(config=WORSE).returncode == 1
+    return project
+
+
+@pytest.fixture
+def worse(refused: Project, tmp_path: Path) -> Project:
+    """A project of the test's own, whose latest model is worse than the champion."""
+    return refused.copy(tmp_path / "project")

@@ -17,6 +17,8 @@ import dagster as dg
 
 REPOSITORY = Path(__file__).parents[1]
 Config = Mapping[str, Mapping[str, Any]]
+# Of a model that the gate refuses beside that of the default config.
+WORSE: Config = {"factor_model": {"method": "gradient_descent", "epochs": 1, "n_factors": 2}}
 
 
 @dataclass(frozen=True)

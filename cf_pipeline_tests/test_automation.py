@@ -121,7 +121,7 @@ def test_a_run_of_everything_leaves_nothing_to_follow(project):
     assert project.execute("promote_by_hand", decision).returncode == 0
     with project.instance() as instance:
         ticks = Ticks(project, instance)
-        made = project.cache(config={"factor_model": {"sweeps": 149}})
+        made = project.cache(config={"factor_model": {"sweeps": 60, "burn_in": 10, "samples": 50}})
         assert made["champion_model"] == made["recommendations"] == "miss"
         assert ticks() == set()
         assert ticks() == set()

@@ -22,10 +22,10 @@ from cf_pipeline_tests.browser import (
     row,
     visit,
 )
-from cf_pipeline_tests.project import Project
+from cf_pipeline_tests.project import WORSE, Project
 from cf_pipeline_tests.recommender.mirror import serve
 from cf_pipeline_tests.test_caching import ASSETS, outcome
-from cf_pipeline_tests.test_champion import WORSE, failed_checks
+from cf_pipeline_tests.test_champion import failed_checks
 from cf_pipeline_tests.webserver import webserver
 
 JOB = "/locations/cf_pipeline.definitions/jobs/retraining"
@@ -79,7 +79,7 @@ def test_the_first_hour_of_a_newcomer(browser, tmp_path, archive):
 def test_a_model_that_is_refused_and_why(browser, project):
     with webserver(project, development=True) as server, visit(browser, server.address) as page:
         sources = {"movielens_archive": {"sources": [str(project.archive)]}}
-        launch(page, {"ops": {of: {"config": to} for of, to in (sources | WORSE).items()}})
+        launch(page, {"ops": {of: {"config": to} for of, to in {**sources, **WORSE}.items()}})
         assert ended(page) == "Failure"
 
         page.goto("/assets/challenger?view=checks")

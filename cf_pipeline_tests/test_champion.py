@@ -15,12 +15,10 @@ from cf_pipeline.champion import (
 )
 from cf_pipeline.recommender.movielens_files import u_data
 from cf_pipeline.recommender.serving import Recommender
-from cf_pipeline_tests.project import Project, Run
+from cf_pipeline_tests.project import WORSE, Project, Run
 from cf_pipeline_tests.test_caching import ASSETS, FAST, SHOWN, outcome
 from cf_pipeline_tests.test_launching import latest_run
 from cf_pipeline_tests.webserver import webserver
-
-WORSE = {"factor_model": {"n_factors": 2, **FAST}}
 
 
 def decisions(project: Project) -> list[Decision]:
@@ -52,22 +50,6 @@ def decide(project: Project, job: str, **config: Any) -> Run:
     return project.execute(job, {"champion_model": {"decide": decide, **config}})
 
 
-@pytest.fixture(scope="module")
-def refused(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project whose latest model is worse than the champion; to be copied."""
-    project = finished.copy(tmp_path_factory.mktemp("refused") / "project")
-    before = shown(project)
-    run = project.materialize(config=WORSE)
-    assert run.returncode == 1
-    assert shown(project) == before
-    return project
-
-
-@pytest.fixture
-def worse(refused: Project, tmp_path) -> Project:
-    return refused.copy(tmp_path / "project")
-
-
 def test_the_first_model_is_promoted_and_served_after_a_fit_to_every_rating(finished):
     (decision,) = decisions(finished)
     assert (decision.number, decision.action) == (1, "promoted")
@@ -82,7 +64,8 @@ def test_the_first_model_is_promoted_and_served_after_a_fit_to_every_rating(fini
     assert served.model.weight == judged.model.weight
 
 
-def test_a_worse_model_fails_the_checks_and_nothing_downstream_is_made(refused):
+def test_a_worse_model_fails_the_checks_and_nothing_downstream_is_made(finished, refused):
+    assert shown(refused) == shown(finished)
     assert {"challenger_beats_champion", "challenger_beats_baselines"} <= set(
         failed_checks(refused)
     )

@@ -21,11 +21,9 @@ from cf_pipeline.champion import (
 )
 from cf_pipeline.notebook import load_recommender
 from cf_pipeline.store_layout import ArtifactError
-from cf_pipeline_tests.project import REPOSITORY, Project
+from cf_pipeline_tests.project import REPOSITORY, WORSE, Project
 from cf_pipeline_tests.test_caching import edited, outcome
-from cf_pipeline_tests.test_champion import WORSE, decide, decisions, refused, shown, worse
-
-__all__ = ["refused", "worse"]  # fixtures
+from cf_pipeline_tests.test_champion import decide, decisions, shown
 
 
 @pytest.mark.parametrize(
@@ -133,7 +131,7 @@ def test_what_is_not_of_the_champion_any_more_is_not_shown(worse, monkeypatch):
     )
     assert champions.decide(back)
     monkeypatch.chdir(worse.directory)
-    for asset in ("served_model", "recommendations", "similar_movies", "model_card"):
+    for asset in ("served_model", "recommendations"):
         run = worse.materialize(asset)
         assert run.returncode == 1
         assert "is not of the champion" in run.output

@@ -33,7 +33,7 @@ from cf_pipeline_tests.test_caching import (
 )
 from cf_pipeline_tests.webserver import webserver
 
-KILLS = 12
+KILLS = 8
 
 
 @pytest.fixture(scope="session")
@@ -203,7 +203,7 @@ def test_a_store_that_may_only_be_read_gives_what_it_has(warm):
         assert warm.cache_of(instance.get_runs(limit=1)[0].run_id) == outcome(set())
 
 
-@pytest.mark.parametrize("handles", [12, 15, 20])
+@pytest.mark.parametrize("handles", [12, 20])
 def test_running_out_of_file_handles_is_survived(cold, expected, handles):
     run = faults.without_file_handles(cold, handles)
     assert run.returncode == 1, "there were handles enough"
@@ -211,7 +211,7 @@ def test_running_out_of_file_handles_is_survived(cold, expected, handles):
     assert_survived(cold, expected)
 
 
-@pytest.mark.parametrize("after", [0.0, 0.3, 0.6])
+@pytest.mark.parametrize("after", [0.0, 0.5])
 def test_a_clock_that_is_set_back_is_survived(cold, expected, after):
     run = faults.with_clock_set_back(cold, after * expected.seconds)
     assert run.returncode == 0, run.output
