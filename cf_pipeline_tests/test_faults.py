@@ -33,7 +33,7 @@ from cf_pipeline_tests.test_caching import (
 )
 from cf_pipeline_tests.webserver import webserver
 
-KILLS = 8
+KILLS = 6
 
 
 @pytest.fixture(scope="session")
@@ -211,9 +211,8 @@ def test_running_out_of_file_handles_is_survived(cold, expected, handles):
     assert_survived(cold, expected)
 
 
-@pytest.mark.parametrize("after", [0.0, 0.5])
-def test_a_clock_that_is_set_back_is_survived(cold, expected, after):
-    run = faults.with_clock_set_back(cold, after * expected.seconds)
+def test_a_clock_that_is_set_back_is_survived(cold, expected):
+    run = faults.with_clock_set_back(cold, 0.3 * expected.seconds)
     assert run.returncode == 0, run.output
     with cold.instance() as instance:
         last = instance.get_runs(limit=1)[0]
