@@ -65,7 +65,7 @@ class Decider:
             return self._renew(decisions)
         found = self.findings(decisions)
         against = [str(one["rule"]).replace("_", " ") for one in found if not one["passed"]]
-        loose = GateSettings(**self._settings) != GateSettings()
+        loose = self.gate.settings != GateSettings()
         by = ", by other settings than its own" if loose else ""
         if against:
             return self._refuse(decisions, f"Not so: {', '.join(against)}{by}.", found)
@@ -203,12 +203,8 @@ class Decider:
             champion=champion,
             challenger=self.challenger.made_from,
             findings=list(found),
-            gate=self._settings,
+            gate=self.gate.settings.model_dump(),
         )
-
-    @property
-    def _settings(self) -> dict[str, Any]:
-        return {name: getattr(self.gate, name) for name in GateSettings.model_fields}
 
 
 def _said(decision: Decision) -> dict[str, Any]:

@@ -34,8 +34,14 @@ if TYPE_CHECKING:
 FINDINGS = "findings.json"
 
 
+# Dagster's resources are generic in what they give, which is themselves.
 class Gate(GateSettings, dg.ConfigurableResource):  # type: ignore[type-arg]
     """The settings of the gate as a Dagster resource: its checks and `champion_model` share it."""
+
+    @property
+    def settings(self) -> GateSettings:
+        """The settings alone."""
+        return GateSettings(**{name: getattr(self, name) for name in GateSettings.model_fields})
 
 
 class Challenger(NamedTuple):
@@ -102,8 +108,10 @@ def recipe_config(
 ) -> dict[str, Any]:
     """Return what decides the findings beside the challenger: whom it has to beat, and how."""
     opponent = opponent_of(decisions, challenger.made_from)
-    settings = {name: getattr(gate, name) for name in GateSettings.model_fields}
-    return {CHAMPION: opponent.data_version if opponent else None, "gate": settings}
+    return {
+        CHAMPION: opponent.data_version if opponent else None,
+        "gate": gate.settings.model_dump(),
+    }
 
 
 def with_history(

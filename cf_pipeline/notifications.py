@@ -16,6 +16,7 @@ PASSING = (requests.Timeout, requests.ConnectionError)
 MOST_CHARACTERS = 500  # of one cause; the rest is in the run's log
 
 
+# Dagster's resources are generic in what they give, which is themselves.
 class Notifier(dg.ConfigurableResource):  # type: ignore[type-arg]
     """Tells people something. Another way is another subclass, as the resource `notifier`."""
 

@@ -363,6 +363,7 @@ def test_a_remote_of_a_later_release_is_refused(address):
         Remote(address).check()
 
 
+# fsspec has no types, so its classes are of any.
 class Faulty(MemoryFileSystem):  # type: ignore[misc]
     """Memory behind which something goes wrong the first times that a file is created."""
 
