@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
 
 Row = Mapping[str, str | float | Sequence[float]]
 
@@ -24,9 +25,10 @@ class Target:
 
 
 def print_report(benchmark: str, rows: Sequence[Row], targets: Sequence[Target]) -> None:
-    """Print the rows, which have the same columns, as an aligned table, then everything as JSON.
+    """Print the rows as aligned tables, then everything as JSON.
 
-    A column of sequences is left out of the table.
+    Rows that follow each other and have the same columns are a table; a column of sequences is left
+    out of it.
 
     Raises:
         ValueError: a figure is NaN or infinite.
@@ -37,7 +39,7 @@ def print_report(benchmark: str, rows: Sequence[Row], targets: Sequence[Target])
         "targets": [asdict(target) for target in targets],
     }
     line = json.dumps(report, allow_nan=False)
-    print(_table(rows))
+    print("\n\n".join(_table(list(table)) for _, table in groupby(rows, lambda row: [*row])))
     print(line)
 
 

@@ -35,6 +35,17 @@ def test_the_lines_before_are_an_aligned_table_of_the_single_figures(capsys):
     ]
 
 
+def test_rows_of_other_columns_are_another_table(capsys):
+    print_report("scale", [{"size": "1M", "seconds": 2.0}, {"size": "1M", "RMSE": 0.5}], [])
+    assert capsys.readouterr().out.splitlines()[:-1] == [
+        "size  seconds",
+        "1M     2.0000",
+        "",
+        "size    RMSE",
+        "1M    0.5000",
+    ]
+
+
 def test_a_figure_that_is_none_is_refused_before_anything_is_printed(capsys):
     with pytest.raises(ValueError, match="not JSON compliant"):
         print_report("accuracy", ROWS, [Target("undefined", float("nan"), 0.5)])
