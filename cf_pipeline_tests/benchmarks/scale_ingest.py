@@ -3,9 +3,8 @@
 From ratings.csv in the layout of ml-20m to ratings.parquet (user, movie, rating float32,
 timestamp), users.parquet and movies.parquet (the ids, sorted) and encoded.parquet (user, movie,
 rating as int32, int32, float32), where an id is its place among the sorted, from 1 on, as 0 is the
-unknown's. All are compressed by Snappy. DuckDB's joins leave the
-rows of encoded.parquet in another order than those of ratings.parquet, which is easier. The peers
-believe the file; ours checks it.
+unknown's. All are compressed by Snappy. DuckDB's joins leave the rows of encoded.parquet
+in another order than those of ratings.parquet, which is easier. No peer checks a row.
 """
 
 from pathlib import Path
