@@ -19,17 +19,19 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from cf_pipeline.recommender.budget import both_sides
 from cf_pipeline.recommender.draws import gamma, normal, wishart
 from cf_pipeline.recommender.features import low_rank_features
 from cf_pipeline.recommender.likelihoods import GaussianLikelihood, Likelihood, OrdinalLikelihood
+from cf_pipeline.recommender.moments import Moments, Residuals
 from cf_pipeline.recommender.posterior import Posterior, Sample
-from cf_pipeline.recommender.rating_sums import Moments, RatingSums
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from cf_pipeline.recommender.features import SideFeatures
     from cf_pipeline.recommender.minibatches import EncodedRatings
+    from cf_pipeline.recommender.rating_sums import RatingSums
     from cf_pipeline.recommender.settings import GibbsSettings
 
 INITIAL_STD = 0.1
@@ -162,25 +164,36 @@ class Side:
         )
         self._prior_mean = self._features @ beta
 
-    def draw_weights(self, moments: Moments, own_precision: Tensor) -> None:
+    def draw_weights(
+        self, moments: Iterable[tuple[slice, Moments]], own_precision: Tensor
+    ) -> Residuals:
         """Draw all weights given the other side's (Salakhutdinov & Mnih 2008, equations 11-13).
 
-        `own_precision` (n,) is that of a row's ratings, beside any weight that the moments have.
+        `moments` come with the rows that they are of, and what the weights leave of the ratings is
+        returned. `own_precision` (n,) is that of a row's ratings, beside any weight that the
+        moments have.
         """
-        own = own_precision.unsqueeze(1)
-        precision = own.unsqueeze(2) * moments.gram + self._precision
-        linear = own * moments.linear + self._prior_mean @ self._precision
-        root = torch.linalg.cholesky(precision)
-        half = torch.linalg.solve_triangular(root, linear.unsqueeze(2), upper=False)
-        half += normal(self._generator, *half.shape)
-        self.weights = torch.linalg.solve_triangular(root.mT, half, upper=True).squeeze(2)
+        weights, parts = torch.empty_like(self.weights), []
+        noise = normal(self._generator, *weights.shape, 1)
+        for rows, here in moments:
+            own = own_precision[rows].unsqueeze(1)
+            precision = own.unsqueeze(2) * here.gram + self._precision
+            linear = own * here.linear + self._prior_mean[rows] @ self._precision
+            root = torch.linalg.cholesky(precision)
+            half = torch.linalg.solve_triangular(root, linear.unsqueeze(2), upper=False)
+            half += noise[rows]
+            drawn = torch.linalg.solve_triangular(root.mT, half, upper=True).squeeze(2)
+            weights[rows] = drawn
+            parts.append(here.residuals(drawn))
+        self.weights = weights  # a sample may hold the old ones
+        return Residuals(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
 class Sampler:
     """All unknowns of the model, and the sweep that draws each in turn."""
 
     def __init__(self, train: EncodedRatings, side: SideFeatures, settings: GibbsSettings) -> None:
-        users, items, ratings = train
+        ratings = train.ratings
         n_users, n_items = len(side.users), len(side.items)
         rank, seed, width = settings.feature_rank, settings.seed, settings.sampled_factors + 1
         generator = torch.Generator(ratings.device).manual_seed(seed)
@@ -191,17 +204,15 @@ class Sampler:
                 f"All ratings are {self.levels.tolist()}, which says nothing of anybody: train on "
                 "ratings that differ."
             )
-        self.users = Side(
-            RatingSums(users, items, ratings, n_users, n_items),
-            low_rank_features(users, items, side.users, n_items, rank, seed),
-            width,
-            generator,
+        of_users, of_items = both_sides(
+            train, n_users, n_items, settings.memory_gib, stars=True, replaceable=self.ordinal
         )
-        self.items = Side(
-            RatingSums(items, users, ratings, n_items, n_users),
-            low_rank_features(items, users, side.items, n_users, rank, seed),
-            width,
-            generator,
+        self.users, self.items = (
+            Side(sums, low_rank_features(sums, others, known, rank, seed), width, generator)
+            for sums, others, known in (
+                (of_users, of_items, side.users),
+                (of_items, of_users, side.items),
+            )
         )
         likelihood = OrdinalLikelihood if self.ordinal else GaussianLikelihood
         self.likelihood: Likelihood = likelihood(train, n_users, self.levels, generator)
@@ -217,8 +228,8 @@ class Sampler:
         )
         items.draw_weights(moments, torch.ones_like(items.bias))
         moments = users.sums.moments(items.table, items.bias + likelihood.mean)
-        users.draw_weights(moments, likelihood.precision)
-        likelihood.after_sweep(users, items, moments)
+        residuals = users.draw_weights(moments, likelihood.precision)
+        likelihood.after_sweep(users, items, residuals)
 
     def sample(self) -> Sample:
         """Return where the unknowns stand."""
