@@ -198,7 +198,8 @@ class Sampler:
         rank, seed, width = settings.feature_rank, settings.seed, settings.sampled_factors + 1
         generator = torch.Generator(ratings.device).manual_seed(seed)
         self.ordinal = settings.likelihood == "ordinal"
-        self.levels = torch.unique(ratings)
+        # By pieces: to sort all would take as much room again.
+        self.levels = torch.cat([piece.ratings.unique() for piece in train.pieces()]).unique()
         if len(self.levels) < 2:
             raise ValueError(
                 f"All ratings are {self.levels.tolist()}, which says nothing of anybody: train on "

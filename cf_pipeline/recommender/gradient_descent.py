@@ -155,8 +155,11 @@ def _evaluate(
     low, high = train.ratings.aminmax()
 
     def rmse(part: EncodedRatings) -> float:
-        predicted = model(part.users, part.items).clamp(low, high)
-        return functional.mse_loss(predicted, part.ratings).sqrt().item()
+        total = 0.0
+        for users, items, ratings in part.pieces():
+            errors = model(users, items).clamp(low, high) - ratings
+            total += errors.square().sum(dtype=torch.float64).item()
+        return math.sqrt(total / len(part.ratings))
 
     reached = Epoch(epoch, rmse(train), rmse(validation) if validation else None)
     if not math.isfinite(reached.train_rmse):

@@ -96,7 +96,7 @@ class OrdinalLikelihood:
     ) -> None:
         self.mean = train.ratings.new_zeros(())
         self.precision = torch.ones(n_users, device=levels.device)
-        self._level = torch.bucketize(train.ratings, levels)  # 0 … n_levels - 1
+        self._level = torch.bucketize(train.ratings, levels, out_int32=True)  # 0 … n_levels - 1
         share = torch.bincount(self._level, minlength=len(levels)) / len(self._level)
         # As if η had the variance of the noise: from far off, the scale takes long to settle.
         self.edges = math.sqrt(2) * ndtri(share.cumsum(0)[:-1])
@@ -107,8 +107,7 @@ class OrdinalLikelihood:
 
     def before_sweep(self, users: Side, items: Side) -> None:
         """Draw the edges, and with them the latent ratings."""
-        of_users, of_items = users.weights[self._train.users], items.weights[self._train.items]
-        eta = (of_users[:, :-1] * of_items[:, :-1]).sum(1) + of_users[:, -1] + of_items[:, -1]
+        eta = torch.cat([_eta(users, items, piece) for piece in self._train.pieces()])
         root = self.precision[self._train.users].sqrt()
         self._draw_edges(eta, root)
         low, high = self._ends(self.edges, eta, root)
@@ -162,3 +161,8 @@ class OrdinalLikelihood:
         diagonal = sums(upper.square())[:-1] + sums(lower.square())[1:]
         beside = -sums(upper * lower)[1:-1]
         return diagonal.diag() + beside.diag(1) + beside.diag(-1)
+
+
+def _eta(users: Side, items: Side, pairs: EncodedRatings) -> Tensor:
+    of_users, of_items = users.weights[pairs.users], items.weights[pairs.items]
+    return (of_users[:, :-1] * of_items[:, :-1]).sum(1) + of_users[:, -1] + of_items[:, -1]
