@@ -125,7 +125,7 @@ def test_an_edited_comment_invalidates_nothing_and_edited_code_what_it_makes(pro
     edited(project, "recommender/metrics.py", "def rmse", "_UNUSED = 1\n\n\ndef rmse")
     judged = {"evaluation_metrics", "cross_validation", "challenger", "champion_model"}
     assert project.cache() == outcome(judged)
-    edited(project, "recommender/gibbs.py", "class Side", "_UNUSED = 1\n\n\nclass Side")
+    edited(project, "recommender/gibbs.py", "class Sampler", "_UNUSED = 1\n\n\nclass Sampler")
     # The model comes out the same, so what reads it hits.
     fits = {"factor_model", "ranking_model", "served_model", "model_card", "cross_validation"}
     assert project.cache() == outcome(fits)

@@ -96,21 +96,23 @@ def distil(
 
 def _stacked(posterior: Posterior) -> tuple[Tensor, Tensor]:
     """Return tables (n_users, any), (n_items, any) whose products are the mean over the samples."""
-
-    def columns(weights: Tensor) -> Tensor:
-        return weights[..., :-1].transpose(0, 1).flatten(1)
-
-    n_samples = len(posterior.mean)
-    # The unknown are drawn by samples; their mean is known.
-    of_user, of_item = (
-        torch.cat([weights[:, 1:].mean(dim=1, keepdim=True), weights[:, 1:]], dim=1)
-        for weights in (posterior.user_weights, posterior.item_weights)
-    )
-    user_bias = (of_user[..., -1].mean(dim=0) + posterior.mean.mean()).unsqueeze(1)
-    item_bias = of_item[..., -1].mean(dim=0).unsqueeze(1)
-    users = [columns(of_user) / n_samples, user_bias, torch.ones_like(user_bias)]
-    items = [columns(of_item), torch.ones_like(item_bias), item_bias]
-    return torch.cat(users, dim=1), torch.cat(items, dim=1)
+    n_samples, _, width = posterior.user_weights.shape
+    tables = []
+    for weights in (posterior.user_weights, posterior.item_weights):
+        # Made in place, as it is as large as the samples are. The last column is the bias.
+        table = weights.new_zeros(weights.shape[1], n_samples * (width - 1) + 2)
+        factors = table[:, :-2].unflatten(1, (n_samples, width - 1))
+        for place, sample in enumerate(weights):
+            factors[:, place] = sample[:, :-1]
+            table[:, -1] += sample[:, -1] / n_samples
+        # The unknown are drawn by samples; their mean is known.
+        table[0] = table[1:].mean(dim=0)
+        tables.append(table)
+    users, items = tables
+    users[:, :-2] /= n_samples
+    users[:, -2], users[:, -1] = users[:, -1] + posterior.mean.mean(), 1
+    items[:, -2] = 1
+    return users, items
 
 
 def _item_factors(users: Tensor, items: Tensor, n_factors: int, centred: bool) -> Tensor:

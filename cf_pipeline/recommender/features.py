@@ -87,12 +87,13 @@ def low_rank_features(
     matrix = _Features.of(met, met_by, side)
     width = min(rank + OVERSAMPLING, *matrix.shape)
     generator = torch.Generator(side.device).manual_seed(seed)
-    basis = _orthonormal(matrix.times(normal(generator, matrix.shape[1], width)))
+    basis = _orthonormal(matrix.transposed_times(normal(generator, matrix.shape[0], width)))
     for _ in range(POWER_ITERATIONS):
-        basis = _orthonormal(matrix.times(_orthonormal(matrix.transposed_times(basis))))
-    # The matrix is about Q Bᵀ, and with B = U S Vᵀ that is (Q V) S Uᵀ.
-    _, singular, right = torch.linalg.svd(matrix.transposed_times(basis), full_matrices=False)
-    low_rank: Tensor = basis @ (right.T * singular)[:, :rank]
+        basis = _orthonormal(matrix.transposed_times(_orthonormal(matrix.times(basis))))
+    # A basis Q of the right vectors: the matrix is about (A Q) Qᵀ, and A Q is P S times a rotation.
+    product = matrix.times(basis)
+    _, _, rotation = torch.linalg.svd(product, full_matrices=False)
+    low_rank: Tensor = product @ rotation[:rank].T
     low_rank[0] = 0  # the unknown
     return low_rank
 

@@ -20,21 +20,18 @@ import torch
 from torch import Tensor
 
 from cf_pipeline.recommender.budget import both_sides
-from cf_pipeline.recommender.draws import gamma, normal, wishart
 from cf_pipeline.recommender.features import low_rank_features
+from cf_pipeline.recommender.gibbs_side import Side
 from cf_pipeline.recommender.likelihoods import GaussianLikelihood, Likelihood, OrdinalLikelihood
-from cf_pipeline.recommender.moments import Moments, Residuals
 from cf_pipeline.recommender.posterior import Posterior, Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from cf_pipeline.recommender.features import SideFeatures
     from cf_pipeline.recommender.minibatches import EncodedRatings
-    from cf_pipeline.recommender.rating_sums import RatingSums
     from cf_pipeline.recommender.settings import GibbsSettings
 
-INITIAL_STD = 0.1
 SWEEPS_BETWEEN_LINES = 25
 
 
@@ -71,7 +68,8 @@ def fit(
     """Sample factors and biases of every user and item, on the device where the ratings are.
 
     Samples are reproducible for `settings.seed`: bit for bit on a CPU, and on a GPU as far as its
-    sparse products are.
+    sparse products are. Beside the sums of both sides, they take most of the memory: 4 bytes a
+    weight, and `settings.samples` times n_users + n_items times `settings.sampled_factors` + 1.
 
     Raises:
         FloatingPointError: the sampler diverged.
@@ -79,7 +77,7 @@ def fit(
     """
     sampler = Sampler(train, side, settings)
     kept, seen = _kept_sweeps(settings), _Seen(validation)
-    samples, trace = [], []
+    samples, trace = _Samples(len(kept)), []
     for sweep in range(1, settings.sweeps + 1):
         try:
             sampler.sweep()
@@ -91,7 +89,7 @@ def fit(
         if sweep > settings.burn_in:
             seen.add(sampler)
         if sweep in kept:
-            samples.append(sampler.sample())
+            samples.add(sampler.sample())
         trace.append(
             Sweep(
                 sweep,
@@ -104,89 +102,10 @@ def fit(
         if sweep % SWEEPS_BETWEEN_LINES == 0 or sweep == settings.sweeps:
             known = {name: value for name, value in trace[-1]._asdict().items() if value}
             log(", ".join(f"{name} {value:.4g}" for name, value in known.items()))
-    posterior = Posterior.of(samples, sampler.levels, sampler.ordinal)
+    posterior = Posterior.of_stacked(samples.stacked, sampler.levels, sampler.ordinal)
     if not sampler.ordinal:
         posterior = posterior.calibrated(train)
     return Sampled(posterior, trace)
-
-
-class Side:
-    """The users or the items: their weights [factors, bias] (n, width), and the weights' prior."""
-
-    def __init__(
-        self, sums: RatingSums, features: Tensor, width: int, generator: torch.Generator
-    ) -> None:
-        self.sums = sums
-        self.weights = INITIAL_STD * normal(generator, len(features), width)
-        self._features = features
-        self._feature_squares = features.square().sum(0)  # XᵀX, which is diagonal
-        self._generator = generator
-        self._precision = torch.eye(width, device=features.device)  # Λ
-        self._prior_mean = torch.zeros_like(self.weights)  # Xβ
-        self._ridge = features.new_ones(())  # λ
-
-    @property
-    def table(self) -> Tensor:
-        """[factors, 1], (n, width): what the other side's weights are regressed on."""
-        return torch.cat([self.weights[:, :-1], torch.ones_like(self.weights[:, -1:])], dim=1)
-
-    @property
-    def bias(self) -> Tensor:
-        """The biases, (n,)."""
-        return self.weights[:, -1]
-
-    @property
-    def prior_std(self) -> float:
-        """The root mean variance of a weight about its prior mean."""
-        return float(torch.linalg.inv(self._precision).diagonal().mean().sqrt())
-
-    def draw_prior(self) -> None:
-        """Draw Λ, β and λ given the weights (Salakhutdinov & Mnih 2008, 14; Simm et al. 2017, 2).
-
-        Row 0, the unknown, is nobody: it says nothing of the prior.
-        """
-        weights, features = self.weights[1:], self._features[1:]
-        n, width = weights.shape
-        row_precision = (self._feature_squares + self._ridge).unsqueeze(1)
-        projected = features.T @ weights
-        mean = projected / row_precision
-        # Λ with β integrated out, then β given Λ: a joint draw mixes faster than two in turn.
-        scatter = weights.T @ weights - projected.T @ mean
-        identity = torch.eye(width, device=weights.device)
-        self._precision = wishart(self._generator, identity + scatter, width + n)
-        root = torch.linalg.cholesky(self._precision)
-        noise = normal(self._generator, *mean.shape) * row_precision.rsqrt()
-        beta = mean + torch.linalg.solve_triangular(root, noise, upper=False, left=False)
-        self._ridge = gamma(
-            self._generator,
-            features.new_tensor(1 + beta.numel() / 2),
-            1 + (beta @ self._precision * beta).sum() / 2,
-        )
-        self._prior_mean = self._features @ beta
-
-    def draw_weights(
-        self, moments: Iterable[tuple[slice, Moments]], own_precision: Tensor
-    ) -> Residuals:
-        """Draw all weights given the other side's (Salakhutdinov & Mnih 2008, equations 11-13).
-
-        `moments` come with the rows that they are of, and what the weights leave of the ratings is
-        returned. `own_precision` (n,) is that of a row's ratings, beside any weight that the
-        moments have.
-        """
-        weights, parts = torch.empty_like(self.weights), []
-        noise = normal(self._generator, *weights.shape, 1)
-        for rows, here in moments:
-            own = own_precision[rows].unsqueeze(1)
-            precision = own.unsqueeze(2) * here.gram + self._precision
-            linear = own * here.linear + self._prior_mean[rows] @ self._precision
-            root = torch.linalg.cholesky(precision)
-            half = torch.linalg.solve_triangular(root, linear.unsqueeze(2), upper=False)
-            half += noise[rows]
-            drawn = torch.linalg.solve_triangular(root.mT, half, upper=True).squeeze(2)
-            weights[rows] = drawn
-            parts.append(here.residuals(drawn))
-        self.weights = weights  # a sample may hold the old ones
-        return Residuals(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
 class Sampler:
@@ -236,6 +155,22 @@ class Sampler:
         """Return where the unknowns stand."""
         of = self.likelihood
         return Sample(self.users.weights, self.items.weights, of.mean, of.precision, of.edges)
+
+
+class _Samples:
+    """Samples, stacked as they come: to stack them at the end would take as much room again."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._added = 0
+        self.stacked: Sample
+
+    def add(self, sample: Sample) -> None:
+        if not self._added:
+            self.stacked = Sample(*(value.new_empty(self._count, *value.shape) for value in sample))
+        for stack, value in zip(self.stacked, sample, strict=True):
+            stack[self._added] = value
+        self._added += 1
 
 
 class _Seen:

@@ -21,7 +21,7 @@ from cf_pipeline.recommender.draws import (
 )
 
 if TYPE_CHECKING:
-    from cf_pipeline.recommender.gibbs import Side
+    from cf_pipeline.recommender.gibbs_side import Side
     from cf_pipeline.recommender.minibatches import EncodedRatings
     from cf_pipeline.recommender.moments import Residuals
 

@@ -9,7 +9,8 @@ from torch import Tensor
 from cf_pipeline.recommender.budget import both_sides
 from cf_pipeline.recommender.draws import gamma, normal, wishart
 from cf_pipeline.recommender.features import SideFeatures, low_rank_features
-from cf_pipeline.recommender.gibbs import Sampled, Sampler, Side, fit
+from cf_pipeline.recommender.gibbs import Sampled, Sampler, fit
+from cf_pipeline.recommender.gibbs_side import Side
 from cf_pipeline.recommender.minibatches import EncodedRatings
 from cf_pipeline.recommender.moments import Moments
 from cf_pipeline.recommender.posterior import Sample

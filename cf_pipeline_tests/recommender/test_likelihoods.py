@@ -6,7 +6,8 @@ from torch import Tensor
 from torch.special import gammainc, ndtr
 
 from cf_pipeline.recommender.draws import gamma, normal
-from cf_pipeline.recommender.gibbs import Sampled, Side
+from cf_pipeline.recommender.gibbs import Sampled
+from cf_pipeline.recommender.gibbs_side import Side
 from cf_pipeline.recommender.likelihoods import GaussianLikelihood, OrdinalLikelihood
 from cf_pipeline.recommender.minibatches import EncodedRatings
 from cf_pipeline.recommender.moments import Moments, Residuals
