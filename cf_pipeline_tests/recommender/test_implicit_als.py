@@ -233,6 +233,12 @@ def test_a_fit_solves_users_and_items_in_turn_and_users_once_more(iterations: in
     assert torch.equal(found.items, of_items.factors)
 
 
+def test_ratings_in_temporary_files_make_no_difference() -> None:
+    in_files = SMALL.model_copy(update={"memory_gib": 0})
+    assert all(map(torch.equal, fit(*some_ratings(), SMALL), fit(*some_ratings(), in_files)))
+    assert in_files.model_dump() == SMALL.model_dump()
+
+
 def test_stars_do_not_matter() -> None:
     ratings, side = some_ratings()
     inverted = ratings._replace(ratings=6 - ratings.ratings)
