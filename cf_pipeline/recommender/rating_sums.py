@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 # The products used here have long been stable; the warning would stand in every run's log.
 warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state", UserWarning)
 
-COLUMNS_OF_A_BLOCK = 4096
+COLUMNS_OF_A_BLOCK = 2048
 SORTED_AT_ONCE = 1 << 20  # ratings, each of which takes some 100 bytes meanwhile
 RATINGS_AT_ONCE = 1 << 25  # in a product of some rows
-SUMS_AT_ONCE = 1 << 24  # numbers that are summed up before anything is made of them
+SUMS_AT_ONCE = 1 << 23  # numbers that are summed up before anything is made of them
 GRAMS_AT_ONCE = 1 << 20  # numbers of whole grams: beyond the cache everything takes twice as long
 
 
