@@ -102,8 +102,10 @@ def test_config_changes_what_depends_on_it_and_changed_back_hits(project):
 
 
 def test_a_setting_that_decides_nothing_costs_nothing(project):
-    """A fold ignores the seed, one method the other's settings."""
-    config = {"train_test_split": {"seed": 5}, "factor_model": {"epochs": 3}}
+    """A fold ignores the seed, one method the other's settings, and any fit its memory."""
+    memory = {"memory_gib": 0.5}
+    config = {"train_test_split": {"seed": 5}, "factor_model": {"epochs": 3, **memory}}
+    config |= {"ranking_model": memory, "served_model": memory}
     assert project.cache(config=config) == outcome(set())
 
 

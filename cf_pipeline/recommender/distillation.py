@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -115,6 +115,23 @@ def _stacked(posterior: Posterior) -> tuple[Tensor, Tensor]:
     return users, items
 
 
+class _Centred(NamedTuple):
+    """A `table` less the `mean` of its rows, which is only multiplied: a copy would be as large."""
+
+    table: Tensor
+    mean: Tensor
+
+    @classmethod
+    def of(cls, table: Tensor, centred: bool) -> Self:
+        return cls(table, table.mean(dim=0) if centred else torch.zeros_like(table[0]))
+
+    def times(self, other: Tensor) -> Tensor:
+        return self.table @ other - self.mean @ other
+
+    def transposed_times(self, other: Tensor) -> Tensor:
+        return self.table.T @ other - torch.outer(self.mean, other.sum(dim=0))
+
+
 def _item_factors(users: Tensor, items: Tensor, n_factors: int, centred: bool) -> Tensor:
     """Return the leading right singular vectors (n_items, n_factors) of users · itemsᵀ.
 
@@ -122,13 +139,14 @@ def _item_factors(users: Tensor, items: Tensor, n_factors: int, centred: bool) -
     are zero. By subspace iteration (Halko, Martinsson & Tropp 2011, algorithm 4.4), which needs no
     more than the two tables.
     """
-    if centred:
-        users, items = users - users.mean(dim=0), items - items.mean(dim=0)
+    of_users, of_items = _Centred.of(users, centred), _Centred.of(items, centred)
     width = min(n_factors + OVERSAMPLING, *users.shape, len(items))
     basis = normal(torch.Generator(items.device).manual_seed(0), len(items), width)
     for _ in range(SUBSPACE_STEPS):
-        basis, _ = torch.linalg.qr(items @ (users.T @ (users @ (items.T @ basis))))
-    _, singular, rotation = torch.linalg.svd(users @ (items.T @ basis), full_matrices=False)
+        product = of_users.times(of_items.transposed_times(basis))
+        basis, _ = torch.linalg.qr(of_items.times(of_users.transposed_times(product)))
+    product = of_users.times(of_items.transposed_times(basis))
+    _, singular, rotation = torch.linalg.svd(product, full_matrices=False)
     rank = int((singular[:n_factors] > RELATIVE_ZERO * singular[0]).sum())
     leading: Tensor = basis @ rotation[:rank].T
     return pad(leading, (0, n_factors - rank))
