@@ -124,19 +124,16 @@ def _initial_model(
 def _features(
     train: EncodedRatings, side: SideFeatures, settings: GradientDescentSettings
 ) -> dict[str, Tensor]:
-    device, (of_users, of_items) = train.ratings.device, side
+    device = train.ratings.device
     if device.type == "mps":  # it has no sparse products
-        train, of_users, of_items = (
-            EncodedRatings(*(column.cpu() for column in train)),
-            of_users.cpu(),
-            of_items.cpu(),
-        )
-    sizes = len(of_users), len(of_items)
+        train = EncodedRatings(*(column.cpu() for column in train))
+        side = SideFeatures(*(features.cpu() for features in side))
+    sizes = len(side.users), len(side.items)
     users, items = both_sides(train, *sizes, settings.memory_gib, stars=False)
     rank, seed = settings.feature_rank, settings.seed
     return {
-        "user": low_rank_features(users, items, of_users, rank, seed).to(device),
-        "item": low_rank_features(items, users, of_items, rank, seed).to(device),
+        "user": low_rank_features(users, items, side.users, rank, seed).to(device),
+        "item": low_rank_features(items, users, side.items, rank, seed).to(device),
     }
 
 
