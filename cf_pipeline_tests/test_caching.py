@@ -102,8 +102,10 @@ def test_config_changes_what_depends_on_it_and_changed_back_hits(project):
 
 
 def test_a_setting_that_decides_nothing_costs_nothing(project):
-    """A fold ignores the seed, one method the other's settings."""
-    config = {"train_test_split": {"seed": 5}, "factor_model": {"epochs": 3}}
+    """A fold ignores the seed, one method the other's settings, and any fit its memory."""
+    memory = {"memory_gib": 0.5}
+    config = {"train_test_split": {"seed": 5}, "factor_model": {"epochs": 3, **memory}}
+    config |= {"ranking_model": memory, "served_model": memory}
     assert project.cache(config=config) == outcome(set())
 
 
@@ -125,7 +127,7 @@ def test_an_edited_comment_invalidates_nothing_and_edited_code_what_it_makes(pro
     edited(project, "recommender/metrics.py", "def rmse", "_UNUSED = 1\n\n\ndef rmse")
     judged = {"evaluation_metrics", "cross_validation", "challenger", "champion_model"}
     assert project.cache() == outcome(judged)
-    edited(project, "recommender/gibbs.py", "class Side", "_UNUSED = 1\n\n\nclass Side")
+    edited(project, "recommender/gibbs.py", "class Sampler", "_UNUSED = 1\n\n\nclass Sampler")
     # The model comes out the same, so what reads it hits.
     fits = {"factor_model", "ranking_model", "served_model", "model_card", "cross_validation"}
     assert project.cache() == outcome(fits)

@@ -101,7 +101,7 @@ def test_a_remote_without_the_decisions_is_refused(worse, tmp_path):
 def test_code_that_was_refused_does_not_fit_what_is_served(worse):
     """It was edited for the worse: the gate keeps the champion, and nothing fits it anew by it."""
     before = shown(worse)
-    edited(worse, "recommender/gibbs.py", "class Side", "_UNUSED = 1\n\n\nclass Side")
+    edited(worse, "recommender/gibbs.py", "class Sampler", "_UNUSED = 1\n\n\nclass Sampler")
     made = worse.cache("champion_model*")
     assert made["served_model"] == "hit"
     assert shown(worse) == before

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -12,10 +13,14 @@ from cf_pipeline.champion import Champions, fits_of_today
 from cf_pipeline.code_version import code_version
 from cf_pipeline.devices import training_on
 from cf_pipeline.metadata import rows_of, table_of
-from cf_pipeline.recommender.settings import FactorModelSettings
+from cf_pipeline.recommender.settings import FactorModelSettings, FitSettings
 from cf_pipeline.training_part import TrainingPart
 
 ROWS_TO_SHOW = 5
+
+
+class ServedModelConfig(FitSettings, dg.Config):
+    """What the champion's settings leave open: they say all that decides what comes out."""
 
 
 @dg.asset(
@@ -27,6 +32,7 @@ ROWS_TO_SHOW = 5
 def served_model(
     context: dg.AssetExecutionContext,
     artifacts: dg.ResourceParam[Artifacts],
+    config: ServedModelConfig,
     champion_model: Artifact,
 ) -> dg.MaterializeResult[Artifact]:
     """The champion, fitted with the same settings to its test part too.
@@ -73,14 +79,17 @@ def served_model(
         )
         known = Vocabulary.of(rows["user"]), Vocabulary.of(rows["movie"])
         settings = json.loads((folder / "settings.json").read_bytes())
-        config = FactorModelSettings.model_validate(settings)
-        device = device_for(config, settings["device"])
+        memory = {"memory_gib": config.memory_gib}
+        method = FactorModelSettings.model_validate(settings | memory)
+        device = device_for(method, settings["device"])
         part = TrainingPart.of(rows, known, side_tables, device)
         context.log.info(f"Fitting to all {len(rows)} ratings on {device}.")
         with training_on(device, context.log.info):
-            fitted = fit(part.ratings, part.side, config, log=context.log.info)
+            fitted = fit(part.ratings, part.side, method, log=context.log.info)
             fitted.model.vocabularies = known
-            model = refit(RankingModel.load(folder, device), part.ratings, part.side, fitted.model)
+            judged = RankingModel.load(folder, device)
+            judged = replace(judged, settings=judged.settings.model_copy(update=memory))
+            model = refit(judged, part.ratings, part.side, fitted.model)
         history = History.of(rows, rows[:0], part.movies)
         Recommender(model, part.titles, history).save(directory)
         if fitted.posterior:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -96,21 +96,40 @@ def distil(
 
 def _stacked(posterior: Posterior) -> tuple[Tensor, Tensor]:
     """Return tables (n_users, any), (n_items, any) whose products are the mean over the samples."""
+    n_samples, _, width = posterior.user_weights.shape
+    tables = []
+    for weights in (posterior.user_weights, posterior.item_weights):
+        # Made in place, as it is as large as the samples are. The last column is the bias.
+        table = weights.new_zeros(weights.shape[1], n_samples * (width - 1) + 2)
+        factors = table[:, :-2].unflatten(1, (n_samples, width - 1))
+        for place, sample in enumerate(weights):
+            factors[:, place] = sample[:, :-1]
+            table[:, -1] += sample[:, -1] / n_samples
+        # The unknown are drawn by samples; their mean is known.
+        table[0] = table[1:].mean(dim=0)
+        tables.append(table)
+    users, items = tables
+    users[:, :-2] /= n_samples
+    users[:, -2], users[:, -1] = users[:, -1] + posterior.mean.mean(), 1
+    items[:, -2] = 1
+    return users, items
 
-    def columns(weights: Tensor) -> Tensor:
-        return weights[..., :-1].transpose(0, 1).flatten(1)
 
-    n_samples = len(posterior.mean)
-    # The unknown are drawn by samples; their mean is known.
-    of_user, of_item = (
-        torch.cat([weights[:, 1:].mean(dim=1, keepdim=True), weights[:, 1:]], dim=1)
-        for weights in (posterior.user_weights, posterior.item_weights)
-    )
-    user_bias = (of_user[..., -1].mean(dim=0) + posterior.mean.mean()).unsqueeze(1)
-    item_bias = of_item[..., -1].mean(dim=0).unsqueeze(1)
-    users = [columns(of_user) / n_samples, user_bias, torch.ones_like(user_bias)]
-    items = [columns(of_item), torch.ones_like(item_bias), item_bias]
-    return torch.cat(users, dim=1), torch.cat(items, dim=1)
+class _Centred(NamedTuple):
+    """A `table` less the `mean` of its rows, which is only multiplied: a copy would be as large."""
+
+    table: Tensor
+    mean: Tensor
+
+    @classmethod
+    def of(cls, table: Tensor, centred: bool) -> Self:
+        return cls(table, table.mean(dim=0) if centred else torch.zeros_like(table[0]))
+
+    def times(self, other: Tensor) -> Tensor:
+        return self.table @ other - self.mean @ other
+
+    def transposed_times(self, other: Tensor) -> Tensor:
+        return self.table.T @ other - torch.outer(self.mean, other.sum(dim=0))
 
 
 def _item_factors(users: Tensor, items: Tensor, n_factors: int, centred: bool) -> Tensor:
@@ -120,13 +139,14 @@ def _item_factors(users: Tensor, items: Tensor, n_factors: int, centred: bool) -
     are zero. By subspace iteration (Halko, Martinsson & Tropp 2011, algorithm 4.4), which needs no
     more than the two tables.
     """
-    if centred:
-        users, items = users - users.mean(dim=0), items - items.mean(dim=0)
+    of_users, of_items = _Centred.of(users, centred), _Centred.of(items, centred)
     width = min(n_factors + OVERSAMPLING, *users.shape, len(items))
     basis = normal(torch.Generator(items.device).manual_seed(0), len(items), width)
     for _ in range(SUBSPACE_STEPS):
-        basis, _ = torch.linalg.qr(items @ (users.T @ (users @ (items.T @ basis))))
-    _, singular, rotation = torch.linalg.svd(users @ (items.T @ basis), full_matrices=False)
+        product = of_users.times(of_items.transposed_times(basis))
+        basis, _ = torch.linalg.qr(of_items.times(of_users.transposed_times(product)))
+    product = of_users.times(of_items.transposed_times(basis))
+    _, singular, rotation = torch.linalg.svd(product, full_matrices=False)
     rank = int((singular[:n_factors] > RELATIVE_ZERO * singular[0]).sum())
     leading: Tensor = basis @ rotation[:rank].T
     return pad(leading, (0, n_factors - rank))

@@ -15,7 +15,7 @@ import torch
 from torch.nn.functional import pad
 
 from cf_pipeline.recommender.implicit_als import normal_equations, row_penalty
-from cf_pipeline.recommender.rating_sums import Moments
+from cf_pipeline.recommender.moments import Moments
 from cf_pipeline.recommender.top_items import Seen
 
 if TYPE_CHECKING:

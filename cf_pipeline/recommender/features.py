@@ -13,9 +13,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from cf_pipeline.recommender.draws import TINY, normal
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from cf_pipeline.recommender.rating_sums import RatingSums
     from cf_pipeline.recommender.vocabulary import Vocabulary
 
 AGES = (0, 18, 25, 35, 45, 50, 56, math.inf)  # the bins of MovieLens 1M, in years
@@ -70,46 +73,75 @@ def movie_side_features(movies: pd.DataFrame, vocabulary: Vocabulary) -> npt.NDA
 
 
 def low_rank_features(
-    rated: Tensor, by: Tensor, side: Tensor, n_others: int, rank: int, seed: int
+    met: RatingSums, met_by: RatingSums, side: Tensor, rank: int, seed: int
 ) -> Tensor:
     """Return the truncated singular value decomposition P·S of one side's features, (n, rank).
 
     A row's features are a 1, which others it met in the training ratings, and its side features.
-    `rated` (n_ratings,) are the row indices of the ratings and `by` (n_ratings,) the indices of the
-    other side, of which there are `n_others`; `side` is (n, any). For users, `rated` are the users
-    and `by` the items; for items it is the other way round. Fewer than `rank` columns are returned
-    where the features have no more. Columns are orthogonal, and row 0 is zero. The decomposition is
-    a randomized one (Halko, Martinsson & Tropp 2011, algorithm 5.1), reproducible for a `seed`.
+    `met` are the ratings of this side's rows and `met_by` the same ratings, those of the other's;
+    `side` is (n, any). Fewer than `rank` columns are returned where the features have no more.
+    Columns are orthogonal, and row 0 is zero. The decomposition is a randomized one (Halko,
+    Martinsson & Tropp 2011, algorithms 4.4 and 5.1), reproducible for a `seed`. It needs a few
+    tables of `rank` + OVERSAMPLING columns, and no copy of the ratings.
     """
-    device = side.device
-    if device.type == "mps":  # it has no sparse products
-        rated, by, side = rated.cpu(), by.cpu(), side.cpu()
-    met = _met(rated, by, len(side), n_others)
-    known = torch.cat([side.new_ones(len(side), 1), side], dim=1)
-    known[0] = 0  # the unknown
-    features = torch.cat([met, known.to_sparse()], dim=1).coalesce()
-    width = min(rank + OVERSAMPLING, *features.shape)
-    with torch.random.fork_rng():  # svd_lowrank draws from the global generator
-        torch.manual_seed(seed)
-        left, singular, _ = torch.svd_lowrank(features, width, POWER_ITERATIONS)
-    low_rank = (left * singular)[:, :rank]
-    low_rank[0] = 0  # but for rounding it is
-    return low_rank.to(device)
+    matrix = _Features.of(met, met_by, side)
+    width = min(rank + OVERSAMPLING, *matrix.shape)
+    generator = torch.Generator(side.device).manual_seed(seed)
+    basis = _orthonormal(matrix.transposed_times(normal(generator, matrix.shape[0], width)))
+    for _ in range(POWER_ITERATIONS):
+        basis = _orthonormal(matrix.transposed_times(_orthonormal(matrix.times(basis))))
+    # A basis Q of the right vectors: the matrix is about (A Q) Qᵀ, and A Q is P S times a rotation.
+    product = matrix.times(basis)
+    _, _, rotation = torch.linalg.svd(product, full_matrices=False)
+    low_rank: Tensor = product @ rotation[:rank].T
+    low_rank[0] = 0  # the unknown
+    return low_rank
 
 
-def _met(rows: Tensor, columns: Tensor, n_rows: int, n_columns: int) -> Tensor:
-    """Return 1 / (√n_row · n_column^.3) where row and column met, sparse (n_rows, n_columns).
+class _Features(NamedTuple):
+    """The matrix (n, n_others + 1 + any) of all features, which is never made: only multiplied.
 
-    n_row and n_column count their ratings. The whole is scaled to Frobenius norm √n_rows, that of a
-    one-hot feature, times WEIGHT_OF_MET.
+    Where row and column met it is 1 / (√n_row · n_column^.3), n_row and n_column counting their
+    ratings. This part is scaled to Frobenius norm √n, that of a one-hot feature, times
+    WEIGHT_OF_MET. It is `met` between `of_rows` (n, 1) and `of_columns` (n_others, 1); the other
+    part is `known` (n, 1 + any).
     """
-    per_row = torch.bincount(rows, minlength=n_rows)[rows]
-    per_column = torch.bincount(columns, minlength=n_columns)[columns]
-    values = per_row**-0.5 * per_column**-0.3
-    values *= WEIGHT_OF_MET * math.sqrt(n_rows) / values.norm()
-    return torch.sparse_coo_tensor(
-        torch.stack([rows, columns]), values, (n_rows, n_columns), check_invariants=False
-    )
+
+    met: RatingSums
+    met_by: RatingSums
+    of_rows: Tensor
+    of_columns: Tensor
+    known: Tensor
+
+    @classmethod
+    def of(cls, met: RatingSums, met_by: RatingSums, side: Tensor) -> Self:
+        known = torch.cat([side.new_ones(len(side), 1), side], dim=1)
+        known[0] = 0  # the unknown
+        of_rows, of_columns = (
+            sums.counts.clamp(min=1).to(side).unsqueeze(1) ** power
+            for sums, power in ((met, -0.5), (met_by, -0.3))
+        )
+        squares = (of_rows.square() * met.total(of_columns.square())).sum()
+        scale = WEIGHT_OF_MET * math.sqrt(len(side)) / squares.clamp(min=TINY).sqrt()
+        return cls(met, met_by, of_rows, scale * of_columns, known)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.known), len(self.of_columns) + self.known.shape[1]
+
+    def times(self, table: Tensor) -> Tensor:
+        others = len(self.of_columns)
+        product = self.of_rows * self.met.total(self.of_columns * table[:others])
+        return product.addmm_(self.known, table[others:])
+
+    def transposed_times(self, table: Tensor) -> Tensor:
+        others = self.of_columns * self.met_by.total(self.of_rows * table)
+        return torch.cat([others, self.known.T @ table])
+
+
+def _orthonormal(table: Tensor) -> Tensor:
+    basis: Tensor = torch.linalg.qr(table).Q
+    return basis
 
 
 def _rows(one_hot: pd.DataFrame, vocabulary: Vocabulary) -> npt.NDArray[np.float32]:

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from cf_pipeline.recommender.draws import gamma, normal, wishart
+from cf_pipeline.recommender.budget import both_sides
 from cf_pipeline.recommender.features import low_rank_features
+from cf_pipeline.recommender.gibbs_side import Side
 from cf_pipeline.recommender.likelihoods import GaussianLikelihood, Likelihood, OrdinalLikelihood
 from cf_pipeline.recommender.posterior import Posterior, Sample
-from cf_pipeline.recommender.rating_sums import Moments, RatingSums
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from cf_pipeline.recommender.minibatches import EncodedRatings
     from cf_pipeline.recommender.settings import GibbsSettings
 
-INITIAL_STD = 0.1
 SWEEPS_BETWEEN_LINES = 25
 
 
@@ -69,7 +68,8 @@ def fit(
     """Sample factors and biases of every user and item, on the device where the ratings are.
 
     Samples are reproducible for `settings.seed`: bit for bit on a CPU, and on a GPU as far as its
-    sparse products are.
+    sparse products are. Beside the sums of both sides, they take most of the memory: 4 bytes a
+    weight, and `settings.samples` times n_users + n_items times `settings.sampled_factors` + 1.
 
     Raises:
         FloatingPointError: the sampler diverged.
@@ -77,7 +77,7 @@ def fit(
     """
     sampler = Sampler(train, side, settings)
     kept, seen = _kept_sweeps(settings), _Seen(validation)
-    samples, trace = [], []
+    samples, trace = _Samples(len(kept)), []
     for sweep in range(1, settings.sweeps + 1):
         try:
             sampler.sweep()
@@ -89,7 +89,7 @@ def fit(
         if sweep > settings.burn_in:
             seen.add(sampler)
         if sweep in kept:
-            samples.append(sampler.sample())
+            samples.add(sampler.sample())
         trace.append(
             Sweep(
                 sweep,
@@ -102,106 +102,37 @@ def fit(
         if sweep % SWEEPS_BETWEEN_LINES == 0 or sweep == settings.sweeps:
             known = {name: value for name, value in trace[-1]._asdict().items() if value}
             log(", ".join(f"{name} {value:.4g}" for name, value in known.items()))
-    posterior = Posterior.of(samples, sampler.levels, sampler.ordinal)
+    posterior = Posterior.of_stacked(samples.stacked, sampler.levels, sampler.ordinal)
     if not sampler.ordinal:
         posterior = posterior.calibrated(train)
     return Sampled(posterior, trace)
-
-
-class Side:
-    """The users or the items: their weights [factors, bias] (n, width), and the weights' prior."""
-
-    def __init__(
-        self, sums: RatingSums, features: Tensor, width: int, generator: torch.Generator
-    ) -> None:
-        self.sums = sums
-        self.weights = INITIAL_STD * normal(generator, len(features), width)
-        self._features = features
-        self._feature_squares = features.square().sum(0)  # XᵀX, which is diagonal
-        self._generator = generator
-        self._precision = torch.eye(width, device=features.device)  # Λ
-        self._prior_mean = torch.zeros_like(self.weights)  # Xβ
-        self._ridge = features.new_ones(())  # λ
-
-    @property
-    def table(self) -> Tensor:
-        """[factors, 1], (n, width): what the other side's weights are regressed on."""
-        return torch.cat([self.weights[:, :-1], torch.ones_like(self.weights[:, -1:])], dim=1)
-
-    @property
-    def bias(self) -> Tensor:
-        """The biases, (n,)."""
-        return self.weights[:, -1]
-
-    @property
-    def prior_std(self) -> float:
-        """The root mean variance of a weight about its prior mean."""
-        return float(torch.linalg.inv(self._precision).diagonal().mean().sqrt())
-
-    def draw_prior(self) -> None:
-        """Draw Λ, β and λ given the weights (Salakhutdinov & Mnih 2008, 14; Simm et al. 2017, 2).
-
-        Row 0, the unknown, is nobody: it says nothing of the prior.
-        """
-        weights, features = self.weights[1:], self._features[1:]
-        n, width = weights.shape
-        row_precision = (self._feature_squares + self._ridge).unsqueeze(1)
-        projected = features.T @ weights
-        mean = projected / row_precision
-        # Λ with β integrated out, then β given Λ: a joint draw mixes faster than two in turn.
-        scatter = weights.T @ weights - projected.T @ mean
-        identity = torch.eye(width, device=weights.device)
-        self._precision = wishart(self._generator, identity + scatter, width + n)
-        root = torch.linalg.cholesky(self._precision)
-        noise = normal(self._generator, *mean.shape) * row_precision.rsqrt()
-        beta = mean + torch.linalg.solve_triangular(root, noise, upper=False, left=False)
-        self._ridge = gamma(
-            self._generator,
-            features.new_tensor(1 + beta.numel() / 2),
-            1 + (beta @ self._precision * beta).sum() / 2,
-        )
-        self._prior_mean = self._features @ beta
-
-    def draw_weights(self, moments: Moments, own_precision: Tensor) -> None:
-        """Draw all weights given the other side's (Salakhutdinov & Mnih 2008, equations 11-13).
-
-        `own_precision` (n,) is that of a row's ratings, beside any weight that the moments have.
-        """
-        own = own_precision.unsqueeze(1)
-        precision = own.unsqueeze(2) * moments.gram + self._precision
-        linear = own * moments.linear + self._prior_mean @ self._precision
-        root = torch.linalg.cholesky(precision)
-        half = torch.linalg.solve_triangular(root, linear.unsqueeze(2), upper=False)
-        half += normal(self._generator, *half.shape)
-        self.weights = torch.linalg.solve_triangular(root.mT, half, upper=True).squeeze(2)
 
 
 class Sampler:
     """All unknowns of the model, and the sweep that draws each in turn."""
 
     def __init__(self, train: EncodedRatings, side: SideFeatures, settings: GibbsSettings) -> None:
-        users, items, ratings = train
+        ratings = train.ratings
         n_users, n_items = len(side.users), len(side.items)
         rank, seed, width = settings.feature_rank, settings.seed, settings.sampled_factors + 1
         generator = torch.Generator(ratings.device).manual_seed(seed)
         self.ordinal = settings.likelihood == "ordinal"
-        self.levels = torch.unique(ratings)
+        # By pieces: to sort all would take as much room again.
+        self.levels = torch.cat([piece.ratings.unique() for piece in train.pieces()]).unique()
         if len(self.levels) < 2:
             raise ValueError(
                 f"All ratings are {self.levels.tolist()}, which says nothing of anybody: train on "
                 "ratings that differ."
             )
-        self.users = Side(
-            RatingSums(users, items, ratings, n_users, n_items),
-            low_rank_features(users, items, side.users, n_items, rank, seed),
-            width,
-            generator,
+        of_users, of_items = both_sides(
+            train, n_users, n_items, settings.memory_gib, stars=True, replaceable=self.ordinal
         )
-        self.items = Side(
-            RatingSums(items, users, ratings, n_items, n_users),
-            low_rank_features(items, users, side.items, n_users, rank, seed),
-            width,
-            generator,
+        self.users, self.items = (
+            Side(sums, low_rank_features(sums, others, known, rank, seed), width, generator)
+            for sums, others, known in (
+                (of_users, of_items, side.users),
+                (of_items, of_users, side.items),
+            )
         )
         likelihood = OrdinalLikelihood if self.ordinal else GaussianLikelihood
         self.likelihood: Likelihood = likelihood(train, n_users, self.levels, generator)
@@ -217,13 +148,29 @@ class Sampler:
         )
         items.draw_weights(moments, torch.ones_like(items.bias))
         moments = users.sums.moments(items.table, items.bias + likelihood.mean)
-        users.draw_weights(moments, likelihood.precision)
-        likelihood.after_sweep(users, items, moments)
+        residuals = users.draw_weights(moments, likelihood.precision)
+        likelihood.after_sweep(users, items, residuals)
 
     def sample(self) -> Sample:
         """Return where the unknowns stand."""
         of = self.likelihood
         return Sample(self.users.weights, self.items.weights, of.mean, of.precision, of.edges)
+
+
+class _Samples:
+    """Samples, stacked as they come: to stack them at the end would take as much room again."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._added = 0
+        self.stacked: Sample
+
+    def add(self, sample: Sample) -> None:
+        if not self._added:
+            self.stacked = Sample(*(value.new_empty(self._count, *value.shape) for value in sample))
+        for stack, value in zip(self.stacked, sample, strict=True):
+            stack[self._added] = value
+        self._added += 1
 
 
 class _Seen:

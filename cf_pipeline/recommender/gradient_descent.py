@@ -12,6 +12,7 @@ from torch.nn import functional
 from torch.nn.utils import parametrize
 from torch.optim.lr_scheduler import OneCycleLR
 
+from cf_pipeline.recommender.budget import both_sides
 from cf_pipeline.recommender.factor_model import FactorModel
 from cf_pipeline.recommender.features import SideFeatures, low_rank_features
 from cf_pipeline.recommender.fits import Fit, check_y_range
@@ -110,12 +111,7 @@ def _initial_model(
     with device:
         model = FactorModel(n_users, n_items, settings.n_factors, (low, high), settings.bias)
     if settings.feature_rank:
-        rank, seed = settings.feature_rank, settings.seed
-        users, items, _ = train
-        features = {
-            "user": low_rank_features(users, items, side.users, n_items, rank, seed),
-            "item": low_rank_features(items, users, side.items, n_users, rank, seed),
-        }
+        features = _features(train, side, settings)
         for name, table in model.tables().items():
             prior = FeaturePrior(features[name.partition("_")[0]], table.embedding_dim)
             parametrize.register_parametrization(table, "weight", prior)
@@ -123,6 +119,22 @@ def _initial_model(
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=INITIAL_STD, generator=generator)
     return model
+
+
+def _features(
+    train: EncodedRatings, side: SideFeatures, settings: GradientDescentSettings
+) -> dict[str, Tensor]:
+    device = train.ratings.device
+    if device.type == "mps":  # it has no sparse products
+        train = EncodedRatings(*(column.cpu() for column in train))
+        side = SideFeatures(*(features.cpu() for features in side))
+    sizes = len(side.users), len(side.items)
+    users, items = both_sides(train, *sizes, settings.memory_gib, stars=False)
+    rank, seed = settings.feature_rank, settings.seed
+    return {
+        "user": low_rank_features(users, items, side.users, rank, seed).to(device),
+        "item": low_rank_features(items, users, side.items, rank, seed).to(device),
+    }
 
 
 @torch.no_grad()
@@ -140,8 +152,11 @@ def _evaluate(
     low, high = train.ratings.aminmax()
 
     def rmse(part: EncodedRatings) -> float:
-        predicted = model(part.users, part.items).clamp(low, high)
-        return functional.mse_loss(predicted, part.ratings).sqrt().item()
+        total = 0.0
+        for users, items, ratings in part.pieces():
+            errors = model(users, items).clamp(low, high) - ratings
+            total += errors.square().sum(dtype=torch.float64).item()
+        return math.sqrt(total / len(part.ratings))
 
     reached = Epoch(epoch, rmse(train), rmse(validation) if validation else None)
     if not math.isfinite(reached.train_rmse):

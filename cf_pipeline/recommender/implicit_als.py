@@ -17,22 +17,23 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from cf_pipeline.recommender.budget import both_sides
 from cf_pipeline.recommender.draws import normal
 from cf_pipeline.recommender.features import low_rank_features
-from cf_pipeline.recommender.rating_sums import Moments, RatingSums
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from torch import Tensor
 
     from cf_pipeline.recommender.features import SideFeatures
     from cf_pipeline.recommender.minibatches import EncodedRatings
+    from cf_pipeline.recommender.moments import Moments
+    from cf_pipeline.recommender.rating_sums import RatingSums
     from cf_pipeline.recommender.settings import RankingSettings
 
 INITIAL_STD = 0.1
 ITERATIONS_BETWEEN_LINES = 4
-NUMBERS_AT_ONCE = 1 << 22  # of the matrices of a block of rows
 
 
 class ImplicitFactors(NamedTuple):
@@ -57,8 +58,7 @@ def fit(
     sparse products are.
     """
     generator = torch.Generator(train.ratings.device).manual_seed(settings.seed)
-    users = Side(train.users, train.items, side.users, len(side.items), settings)
-    items = Side(train.items, train.users, side.items, len(side.users), settings)
+    users, items = sides(train, side, settings)
     items.factors = INITIAL_STD * normal(generator, *items.factors.shape)
     items.factors[0] = 0
     for step in range(1, settings.iterations + 1):
@@ -75,40 +75,38 @@ class Side:
     """The users or the items: their factors (n, n_factors), and the factors' prior."""
 
     def __init__(
-        self,
-        rows: Tensor,
-        columns: Tensor,
-        side: Tensor,
-        n_others: int,
-        settings: RankingSettings,
+        self, met: RatingSums, met_by: RatingSums, side: Tensor, settings: RankingSettings
     ) -> None:
-        """Take what was rated: each rating's `rows` and `columns`, index tensors (n_ratings,)."""
-        rank, seed, n = settings.feature_rank, settings.seed, len(side)
-        features = low_rank_features(rows, columns, side, n_others, rank, seed)
-        self.factors = features.new_zeros(n, settings.n_factors)
-        self.penalty = row_penalty(torch.bincount(rows, minlength=n), settings)
+        """Take who rated what, by this side's rows and by the other's, and side features."""
+        features = low_rank_features(met, met_by, side, settings.feature_rank, settings.seed)
+        self.factors = features.new_zeros(len(side), settings.n_factors)
+        self.penalty = row_penalty(met.counts, settings)
         self.prior_mean = torch.zeros_like(self.factors)  # XB
         self._features = features
         weighted = features.T * self.penalty
         ridge = settings.feature_regularization * torch.eye(len(weighted), device=features.device)
         self._regression = torch.linalg.solve(weighted @ features + ridge, weighted)
         self._confidence = settings.confidence
-        size = max(1, NUMBERS_AT_ONCE // settings.n_factors**2)
-        self._blocks = list(_blocks(rows, columns, n, n_others, size))
+        self._met = met
 
     def solve(self, others: Tensor) -> None:
         """Set all factors to their minimum given the other side's, and then B to its own."""
         gram, nothing = others.T @ others, torch.zeros_like(others[:, 0])
-        for rows, sums in self._blocks:
+        for rows, moments in self._met.moments(others, nothing):
             root, linear = normal_equations(
-                sums.moments(others, nothing),
-                gram,
-                self._confidence,
-                self.penalty[rows],
-                self.prior_mean[rows],
+                moments, gram, self._confidence, self.penalty[rows], self.prior_mean[rows]
             )
             self.factors[rows] = torch.cholesky_solve(linear, root).squeeze(2)
         self.prior_mean = self._features @ (self._regression @ self.factors)
+
+
+def sides(
+    train: EncodedRatings, side: SideFeatures, settings: RankingSettings
+) -> tuple[Side, Side]:
+    """Return the users and the items, before anything is fitted."""
+    sizes = len(side.users), len(side.items)
+    users, items = both_sides(train, *sizes, settings.memory_gib, stars=False)
+    return Side(users, items, side.users, settings), Side(items, users, side.items, settings)
 
 
 def row_penalty(counts: Tensor, settings: RankingSettings) -> Tensor:
@@ -140,20 +138,3 @@ def normal_equations(
             "regularization, or lower confidence."
         ) from error
     return root, linear.unsqueeze(2)
-
-
-def _blocks(
-    rows: Tensor, columns: Tensor, n_rows: int, n_columns: int, size: int
-) -> Iterator[tuple[slice, RatingSums]]:
-    """Yield blocks of `size` rows, whose matrices alone are in memory at a time."""
-    order = torch.argsort(rows, stable=True)
-    ends = torch.bincount(rows, minlength=n_rows).cumsum(0)
-    for start in range(0, n_rows, size):
-        stop = min(start + size, n_rows)
-        first = int(ends[start - 1]) if start else 0
-        here = order[first : int(ends[stop - 1])]
-        ones = torch.ones(len(here), device=rows.device)
-        yield (
-            slice(start, stop),
-            RatingSums(rows[here] - start, columns[here], ones, stop - start, n_columns),
-        )

@@ -21,9 +21,9 @@ from cf_pipeline.recommender.draws import (
 )
 
 if TYPE_CHECKING:
-    from cf_pipeline.recommender.gibbs import Side
+    from cf_pipeline.recommender.gibbs_side import Side
     from cf_pipeline.recommender.minibatches import EncodedRatings
-    from cf_pipeline.recommender.rating_sums import Moments
+    from cf_pipeline.recommender.moments import Residuals
 
 PRECISION_SHAPE = 5.0  # of a_u's prior Gamma(5, 5): how alike the users' precisions are
 SWEEPS_TO_ADAPT = 10  # in which the edges' proposal follows their uncertainty
@@ -44,8 +44,8 @@ class Likelihood(Protocol):
     def before_sweep(self, users: Side, items: Side) -> None:
         """Draw what the sweep goes on from."""
 
-    def after_sweep(self, users: Side, items: Side, moments: Moments) -> None:
-        """Draw what depends on the sweep; `moments` are those that the users were drawn from."""
+    def after_sweep(self, users: Side, items: Side, residuals: Residuals) -> None:
+        """Draw what depends on the sweep; `residuals` are those of the users as just drawn."""
 
 
 class GaussianLikelihood:
@@ -63,10 +63,10 @@ class GaussianLikelihood:
     def before_sweep(self, users: Side, items: Side) -> None:
         """Nothing: ratings are what they are."""
 
-    def after_sweep(self, users: Side, items: Side, moments: Moments) -> None:
+    def after_sweep(self, users: Side, items: Side, residuals: Residuals) -> None:
         """Draw a_u, α and μ, each from its conjugate conditional (Gelman et al. 2013, 2.6)."""
         counts = users.sums.counts
-        errors = users.sums.squared_errors(moments, users.weights, items.bias + self.mean)
+        errors = users.sums.squared_errors(residuals.explained, items.bias + self.mean)
         relative = gamma(
             self._generator,
             PRECISION_SHAPE + counts / 2,
@@ -76,12 +76,10 @@ class GaussianLikelihood:
             self._generator, 1 + counts.sum() / 2, 1 + (relative * errors).sum() / 2
         )
         self.precision = self._alpha * relative
-        # A row's last column regresses on 1, so it sums the residuals.
-        residuals = moments.linear[:, -1] - (moments.gram[:, -1] * users.weights).sum(1)
         total = (self.precision * counts).sum()
         self.mean = (
             self.mean
-            + (self.precision * residuals).sum() / total
+            + (self.precision * residuals.sums).sum() / total
             + normal(self._generator) * total.rsqrt()
         )
 
@@ -98,7 +96,7 @@ class OrdinalLikelihood:
     ) -> None:
         self.mean = train.ratings.new_zeros(())
         self.precision = torch.ones(n_users, device=levels.device)
-        self._level = torch.bucketize(train.ratings, levels)  # 0 … n_levels - 1
+        self._level = torch.bucketize(train.ratings, levels, out_int32=True)  # 0 … n_levels - 1
         share = torch.bincount(self._level, minlength=len(levels)) / len(self._level)
         # As if η had the variance of the noise: from far off, the scale takes long to settle.
         self.edges = math.sqrt(2) * ndtri(share.cumsum(0)[:-1])
@@ -109,8 +107,7 @@ class OrdinalLikelihood:
 
     def before_sweep(self, users: Side, items: Side) -> None:
         """Draw the edges, and with them the latent ratings."""
-        of_users, of_items = users.weights[self._train.users], items.weights[self._train.items]
-        eta = (of_users[:, :-1] * of_items[:, :-1]).sum(1) + of_users[:, -1] + of_items[:, -1]
+        eta = torch.cat([_eta(users, items, piece) for piece in self._train.pieces()])
         root = self.precision[self._train.users].sqrt()
         self._draw_edges(eta, root)
         low, high = self._ends(self.edges, eta, root)
@@ -118,9 +115,9 @@ class OrdinalLikelihood:
         users.sums.replace(latent)
         items.sums.replace(latent)
 
-    def after_sweep(self, users: Side, items: Side, moments: Moments) -> None:
+    def after_sweep(self, users: Side, items: Side, residuals: Residuals) -> None:
         """Draw a_u from its conjugate conditional."""
-        errors = users.sums.squared_errors(moments, users.weights, items.bias)
+        errors = users.sums.squared_errors(residuals.explained, items.bias)
         self.precision = gamma(
             self._generator, PRECISION_SHAPE + users.sums.counts / 2, PRECISION_SHAPE + errors / 2
         )
@@ -164,3 +161,8 @@ class OrdinalLikelihood:
         diagonal = sums(upper.square())[:-1] + sums(lower.square())[1:]
         beside = -sums(upper * lower)[1:-1]
         return diagonal.diag() + beside.diag(1) + beside.diag(-1)
+
+
+def _eta(users: Side, items: Side, pairs: EncodedRatings) -> Tensor:
+    of_users, of_items = users.weights[pairs.users], items.weights[pairs.items]
+    return (of_users[:, :-1] * of_items[:, :-1]).sum(1) + of_users[:, -1] + of_items[:, -1]

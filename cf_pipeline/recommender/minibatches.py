@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from cf_pipeline.recommender.vocabulary import Vocabulary
 
 
+RATINGS_AT_ONCE = 1 << 20
+MOST_INT32 = (1 << 31) - 1
+
+
 class EncodedRatings(NamedTuple):
     """Ratings on one device: int32 indices `users` and `items` (n,), float32 `ratings` (n,)."""
 
@@ -43,6 +47,11 @@ class EncodedRatings(NamedTuple):
         """Return the ratings at `rows`: indices, a mask or a slice."""
         return type(self)(*(column[rows] for column in self))
 
+    def pieces(self) -> Iterator[Self]:
+        """Yield all ratings, RATINGS_AT_ONCE at a time; one piece without any, if there is none."""
+        for start in range(0, max(1, len(self.ratings)), RATINGS_AT_ONCE):
+            yield self.take(slice(start, start + RATINGS_AT_ONCE))
+
     def carve(self, fraction: float, seed: int) -> tuple[Self, Self]:
         """Return the ratings without a random `fraction` of them, and those: one at least.
 
@@ -59,15 +68,24 @@ class EncodedRatings(NamedTuple):
                 f"{fraction:g} of {n} ratings cannot be carved out and leave any: give more "
                 "ratings, or a smaller fraction."
             )
-        order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-        order = order.to(self.ratings.device)
-        return self.take(order[n_carved:].sort().values), self.take(order[:n_carved].sort().values)
+        order = _permutation(n, torch.Generator().manual_seed(seed))
+        carved = torch.zeros(n, dtype=torch.bool)
+        carved[order[:n_carved]] = True
+        carved = carved.to(self.ratings.device)
+        return self._where(~carved), self._where(carved)
+
+    def _where(self, mask: Tensor) -> Self:
+        """Return the ratings where the mask is true; by pieces, as indices take 8 bytes each."""
+        masks = mask.split(RATINGS_AT_ONCE)
+        parts = [piece.take(here) for piece, here in zip(self.pieces(), masks, strict=True)]
+        return type(self)(*map(torch.cat, zip(*parts, strict=True)))
 
 
 class Minibatches:
     """Ratings in a new random order at every pass, `batch_size` at a time, the last batch shorter.
 
-    Passes are reproducible for a `seed` on one device.
+    Passes are reproducible for a `seed` on one device. A pass needs 4 bytes a rating for its order,
+    and no copy of more than RATINGS_AT_ONCE ratings, or of one minibatch.
     """
 
     def __init__(self, ratings: EncodedRatings, batch_size: int, seed: int) -> None:
@@ -111,7 +129,14 @@ class Minibatches:
         )
 
     def _batches(self, generator: torch.Generator) -> Iterator[EncodedRatings]:
-        order = torch.randperm(len(self.ratings.ratings), generator=generator, device=self._device)
-        # One gather for the whole pass is cheaper than one for each minibatch.
-        columns = (column.split(self.batch_size) for column in self.ratings.take(order))
-        return map(EncodedRatings, *columns)
+        order = _permutation(len(self.ratings.ratings), generator)
+        # One gather for many minibatches is cheaper than one for each.
+        for rows in order.split(max(1, RATINGS_AT_ONCE // self.batch_size) * self.batch_size):
+            columns = (column.split(self.batch_size) for column in self.ratings.take(rows))
+            yield from map(EncodedRatings, *columns)
+
+
+def _permutation(n: int, generator: torch.Generator) -> Tensor:
+    """Return 0 … n - 1 in random order, in 4 bytes each if they fit."""
+    kind = torch.int32 if n <= MOST_INT32 else torch.int64
+    return torch.randperm(n, generator=generator, device=generator.device, dtype=kind)

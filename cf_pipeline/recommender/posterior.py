@@ -145,6 +145,11 @@ class Posterior:
     def of(cls, samples: Sequence[Sample], levels: Tensor, ordinal: bool) -> Self:
         """Return the posterior that has these samples, and an unknown user and item."""
         stacked = Sample(*(torch.stack(parts) for parts in zip(*samples, strict=True)))
+        return cls.of_stacked(stacked, levels, ordinal)
+
+    @classmethod
+    def of_stacked(cls, stacked: Sample, levels: Tensor, ordinal: bool) -> Self:
+        """Return the posterior of stacked samples, whose unknown user and item are set here."""
         sides = (stacked.user_weights, USER_SEED), (stacked.item_weights, ITEM_SEED)
         for weights, seed in sides:
             nothing = levels.new_empty(weights.shape[1], 0)

@@ -29,7 +29,7 @@ from cf_pipeline.recommender.bounded import read_at_most
 from cf_pipeline.recommender.factor_model import MOST_HEADER_BYTES, FactorModel, ModelFileError
 from cf_pipeline.recommender.fold_in import fold_in
 from cf_pipeline.recommender.implicit_als import ImplicitFactors, normal_equations, row_penalty
-from cf_pipeline.recommender.rating_sums import Moments
+from cf_pipeline.recommender.moments import Moments
 from cf_pipeline.recommender.settings import RankingSettings
 from cf_pipeline.recommender.top_items import Seen, top_items
 from cf_pipeline.recommender.uncertainty import LIKED

@@ -7,38 +7,34 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from cf_pipeline.recommender.moments import Moments
+from cf_pipeline.recommender.storage import empty
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import Tensor
 
 
 # The products used here have long been stable; the warning would stand in every run's log.
 warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state", UserWarning)
 
-COLUMNS_OF_A_BLOCK = 4096
-
-
-class Moments(NamedTuple):
-    """What a weighted regression of each row's ratings y - o on their columns' t needs of them.
-
-    `gram` (n_rows, width, width) is Σ h t tᵀ and `linear` (n_rows, width) is Σ h (y - o) t, over a
-    row's ratings.
-    """
-
-    gram: Tensor
-    linear: Tensor
+COLUMNS_OF_A_BLOCK = 2048
+SORTED_AT_ONCE = 1 << 20  # ratings, each of which takes some 100 bytes meanwhile
+RATINGS_AT_ONCE = 1 << 25  # in a product of some rows
+SUMS_AT_ONCE = 1 << 23  # numbers that are summed up before anything is made of them
+GRAMS_AT_ONCE = 1 << 20  # numbers of whole grams: beyond the cache everything takes twice as long
 
 
 class _Block(NamedTuple):
-    """The ratings of some `columns`, as two sparse matrices (n_rows, n_columns) of one pattern.
+    """The ratings of some `columns`, which begin at `first` among all, row by row.
 
-    `met` holds ones where a row has a rating and `values` the ratings, whose places among all are
-    `order` (n_ratings,).
+    Those of row i are the block's `starts[i]` to `starts[i + 1]`, int32 (n_rows + 1,).
     """
 
     columns: slice
-    met: Tensor
-    values: Tensor
-    order: Tensor
+    first: int
+    starts: Tensor
 
 
 class RatingSums:
@@ -46,38 +42,106 @@ class RatingSums:
 
     A sum over each row's ratings of what their columns decide is such a product. The columns come
     in blocks, so that what a block's columns decide stays in the processor's cache: over 70,000
-    columns that is five times as fast. Indices are int32: a rating takes 16 bytes, and no product
-    needs more than a few hundred bytes for each row and column.
+    columns that is five times as fast. Indices are int32: a rating takes 8 bytes, 4 without values,
+    and 4 more if they may be replaced. Beside these there are 4 bytes for each row of each block,
+    and while products are taken, or ratings are sorted, at most some 200 MiB.
     """
 
     def __init__(
-        self, rows: Tensor, columns: Tensor, values: Tensor, n_rows: int, n_columns: int
+        self,
+        rows: Tensor,
+        columns: Tensor,
+        values: Tensor | None,
+        n_rows: int,
+        n_columns: int,
+        *,
+        replaceable: bool = False,
+        on_disk: bool = False,
     ) -> None:
-        self.counts = torch.bincount(rows, minlength=n_rows)
+        """Take each rating's `rows` and `columns`, index tensors (n_ratings,), and `values`.
+
+        Without `values`, each is 1. What grows with the ratings stands in temporary files if it is
+        to be `on_disk`, and goes from there to the ratings' device a product at a time.
+
+        Raises:
+            OSError: there is no room for the files.
+        """
+        self._device, n = rows.device, len(rows)
+        n_blocks = -(-n_columns // COLUMNS_OF_A_BLOCK)
+        counts = torch.zeros(n_blocks * n_rows, dtype=torch.long, device=self._device)
+        for start in range(0, n, SORTED_AT_ONCE):
+            some = slice(start, start + SORTED_AT_ONCE)
+            counts += torch.bincount(_key(rows[some], columns[some], n_rows), minlength=len(counts))
+        self.counts = counts.view(n_blocks, n_rows).sum(0)
+        self._ends = self.counts.cumsum(0).cpu()
+        bounds = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
         self._blocks = []
-        by_row = torch.argsort(rows, stable=True)
-        block_of = (columns // COLUMNS_OF_A_BLOCK)[by_row]
         for block, start in enumerate(range(0, n_columns, COLUMNS_OF_A_BLOCK)):
-            order = by_row[block_of == block]
-            stop = min(start + COLUMNS_OF_A_BLOCK, n_columns)
-            starts = torch.zeros(n_rows + 1, dtype=torch.int32, device=rows.device)
-            starts[1:] = torch.bincount(rows[order], minlength=n_rows).cumsum(0)
-            pattern = starts, (columns[order] - start).int()
-            met, rated = (
-                torch.sparse_csr_tensor(
-                    *pattern, entries, (n_rows, stop - start), check_invariants=False
+            starts = bounds[block * n_rows : (block + 1) * n_rows + 1]
+            self._blocks.append(
+                _Block(
+                    slice(start, min(start + COLUMNS_OF_A_BLOCK, n_columns)),
+                    int(starts[0]),
+                    (starts - starts[0]).int(),
                 )
-                for entries in (torch.ones_like(values[order]), values[order])
             )
-            self._blocks.append(_Block(slice(start, stop), met, rated, order.int()))
+        keep = self._device if not on_disk else None
+        self._columns = empty(n, torch.int32, keep)
+        self._values = None if values is None else empty(n, values.dtype, keep)
+        self._order = empty(n, torch.int32, keep) if replaceable else None
+        self._place(rows, columns, values, n_rows, bounds[:-1])
+        longest = max(int(block.starts[-1]) for block in self._blocks)
+        of_a_row = int(self.counts.max())
+        kind = torch.get_default_dtype() if values is None else values.dtype
+        n_ones = min(longest, max(RATINGS_AT_ONCE, of_a_row))
+        self._ones = torch.ones(n_ones, dtype=kind, device=self._device)
+
+    def _place(
+        self, rows: Tensor, columns: Tensor, values: Tensor | None, n_rows: int, free: Tensor
+    ) -> None:
+        """Put the ratings where they belong, in the order in which they came.
+
+        `free` is where the next rating of each row of each block goes.
+        """
+        for start in range(0, len(rows), SORTED_AT_ONCE):
+            some = slice(start, start + SORTED_AT_ONCE)
+            key, order = torch.sort(_key(rows[some], columns[some], n_rows), stable=True)
+            of_run, length = torch.unique_consecutive(key, return_counts=True)
+            ahead = free[of_run] - (length.cumsum(0) - length)
+            place = torch.arange(len(key), device=key.device)
+            place += torch.repeat_interleave(ahead, length)
+            free[of_run] += length
+            place = place.to(self._columns.device)
+            self._columns[place] = (columns[some][order] % COLUMNS_OF_A_BLOCK).to(place.device)
+            if self._values is not None and values is not None:
+                self._values[place] = values[some][order].to(place.device)
+            if self._order is not None:
+                self._order[place] = (order + start).to(place.device, torch.int32)
 
     def replace(self, values: Tensor) -> None:
-        """Give the ratings other `values` (n_ratings,), in the order in which the first came."""
-        for block in self._blocks:
-            block.values.values().copy_(values[block.order])
+        """Give the ratings other `values` (n_ratings,), in the order in which the first came.
 
-    def moments(self, table: Tensor, offset: Tensor, weight: Tensor | None = None) -> Moments:
-        """Return the moments of every row.
+        Raises:
+            ValueError: the sums were not made to have their values replaced.
+        """
+        if self._values is None or self._order is None:
+            raise ValueError("These values stay: make the sums with values, and replaceable=True.")
+        pieces = (tensor.split(SORTED_AT_ONCE) for tensor in (self._values, self._order))
+        for piece, order in zip(*pieces, strict=True):
+            piece.copy_(values[order.to(values.device)])
+
+    def total(self, table: Tensor) -> Tensor:
+        """Return Σ t over each row's ratings, (n_rows, width), of columns' t `table`."""
+        total = table.new_zeros(len(self.counts), table.shape[1])
+        for rows in self._parts(table.shape[1]):
+            for columns, met, _ in self._matrices(rows):
+                total[rows].addmm_(met, table[columns])
+        return total
+
+    def moments(
+        self, table: Tensor, offset: Tensor, weight: Tensor | None = None
+    ) -> Iterator[tuple[slice, Moments]]:
+        """Yield some rows, and their moments, until all have come.
 
         The columns' t are `table` (n_columns, width), their o are `offset` (n_columns,), and their
         h are `weight` (n_columns,), 1 by default.
@@ -87,31 +151,75 @@ class RatingSums:
         # A gram is symmetric: half of it is enough to sum. index_select is five times as fast here
         # as indexing.
         row, column = torch.tril_indices(width, width, device=table.device)
-        n_rows, n_pairs = len(self.counts), len(row)
-        sums, linear = table.new_zeros(n_rows, n_pairs + width), table.new_zeros(n_rows, width)
-        for columns, met, values, _ in self._blocks:
-            here = weighted[columns]
-            pairs = here.index_select(1, row) * table[columns].index_select(1, column)
-            offsets = here * offset[columns].unsqueeze(1)
-            sums.addmm_(met, torch.cat([pairs, offsets], dim=1))
-            linear.addmm_(values, here)
+        n_pairs = len(row)
         place = torch.zeros(width, width, dtype=torch.long, device=table.device)
         place[row, column] = torch.arange(n_pairs, device=table.device)
         place = torch.maximum(place, place.T).flatten()
-        gram = sums.index_select(1, place).view(n_rows, width, width)
-        return Moments(gram, linear - sums[:, n_pairs:])
+        size = max(1, GRAMS_AT_ONCE // width**2)
+        for rows in self._parts(n_pairs + 2 * width):
+            n_rows = rows.stop - rows.start
+            sums, linear = table.new_zeros(n_rows, n_pairs + width), table.new_zeros(n_rows, width)
+            for columns, met, values in self._matrices(rows):
+                here = weighted[columns]
+                pairs = here.index_select(1, row) * table[columns].index_select(1, column)
+                offsets = here * offset[columns].unsqueeze(1)
+                sums.addmm_(met, torch.cat([pairs, offsets], dim=1))
+                linear.addmm_(values, here)
+            linear -= sums[:, n_pairs:]
+            start = rows.start
+            for some, here in zip(sums.split(size), linear.split(size), strict=True):
+                gram = some.index_select(1, place).view(-1, width, width)
+                yield slice(start, start + len(some)), Moments(gram, here)
+                start += len(some)
 
-    def squared_errors(self, moments: Moments, weights: Tensor, offset: Tensor) -> Tensor:
-        """Return Σ (y - o - w·t)² of each row, (n_rows,), from its moments of weight 1.
+    def squared_errors(self, explained: Tensor, offset: Tensor) -> Tensor:
+        """Return Σ (y - o - w·t)² of each row, (n_rows,), from what w explains of moments with h 1.
 
-        `weights` (n_rows, width) are the rows' w, and `offset` (n_columns,) is that of the moments.
+        `explained` (n_rows,) is that of their residuals, and `offset` (n_columns,) is theirs.
         """
-        squares = torch.zeros_like(weights[:, 0])  # Σ (y - o)²
-        for columns, met, values, _ in self._blocks:
-            squares += torch.segment_reduce(
-                values.values().square(), "sum", lengths=met.crow_indices().diff(), unsafe=True
+        squares = torch.zeros_like(explained)  # Σ (y - o)²
+        for rows in self._parts(1):
+            for columns, met, values in self._matrices(rows):
+                offsets = offset[columns]
+                squares[rows] += torch.segment_reduce(
+                    values.values().square(), "sum", lengths=met.crow_indices().diff(), unsafe=True
+                )
+                squares[rows] += met @ offsets.square() - 2 * (values @ offsets)
+        return (squares - explained).clamp(min=0)
+
+    def _parts(self, width: int) -> Iterator[slice]:
+        """Yield as many rows at a time as `width` sums of each, and their ratings, have room."""
+        n_rows, size = len(self._ends), max(1, SUMS_AT_ONCE // width)
+        start = before = 0
+        while start < n_rows:
+            fits = int(torch.searchsorted(self._ends, before + RATINGS_AT_ONCE, right=True))
+            stop = min(n_rows, start + size, max(start + 1, fits))
+            yield slice(start, stop)
+            start, before = stop, int(self._ends[stop - 1])
+
+    def _matrices(self, rows: slice) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Yield for each block its columns, and two matrices (n, n_columns) of some `rows`.
+
+        One holds ones where a row has a rating, the other the ratings.
+        """
+        for block in self._blocks:
+            starts = block.starts[rows.start : rows.stop + 1]
+            first, stop = int(starts[0]), int(starts[-1])
+            if first == stop:
+                continue
+            here = slice(block.first + first, block.first + stop)
+            columns = self._columns[here].to(self._device)
+            ones = self._ones[: stop - first]
+            values = ones if self._values is None else self._values[here].to(self._device)
+            shape = rows.stop - rows.start, block.columns.stop - block.columns.start
+            starts = starts - first
+            met, rated = (
+                torch.sparse_csr_tensor(starts, columns, entries, shape, check_invariants=False)
+                for entries in (ones, values)
             )
-            offsets = offset[columns]
-            squares += met @ offsets.square() - 2 * (values @ offsets)
-        fitted = (moments.gram @ weights.unsqueeze(-1)).squeeze(-1) - 2 * moments.linear
-        return (squares + (weights * fitted).sum(-1)).clamp(min=0)
+            yield block.columns, met, rated
+
+
+def _key(rows: Tensor, columns: Tensor, n_rows: int) -> Tensor:
+    """Return a number for each row of each block, in the order in which they are kept."""
+    return (columns // COLUMNS_OF_A_BLOCK).long() * n_rows + rows

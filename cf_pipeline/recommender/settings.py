@@ -12,7 +12,20 @@ VALIDATION_FRACTION = 0.1  # of the training part, by default
 YRange = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
-class ModelSettings(BaseModel):
+class FitSettings(BaseModel):
+    """Settings that decide nothing of what comes out of a fit: no dump of settings has them."""
+
+    memory_gib: FiniteFloat = Field(
+        4.0,
+        ge=0,
+        exclude=True,
+        description="GiB that sorted copies of the ratings may take; if they need more, 16 bytes a "
+        "rating or 24 with the ordinal likelihood, they stand in temporary files, in the folder "
+        "that TMPDIR names.",
+    )
+
+
+class ModelSettings(FitSettings):
     """Settings of the factor model, however it is fitted."""
 
     n_factors: int = Field(20, gt=0, description="Factors of each user and movie.")
@@ -69,7 +82,7 @@ class FactorModelSettings(GradientDescentSettings, GibbsSettings):
     )
 
 
-class RankingSettings(BaseModel):
+class RankingSettings(FitSettings):
     """Settings of `implicit_als.fit`.
 
     The defaults were chosen on rows that are in neither ua's nor ub's test part; some of them are

@@ -11,6 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from cf_pipeline.recommender.budget import both_sides
 from cf_pipeline.recommender.features import (
     SideFeatures,
     low_rank_features,
@@ -56,7 +57,9 @@ def low_rank(met: Matrix, side: Matrix, rank: int, seed: int = 0) -> Matrix:
     """Return the features of the rows of `met`, 1 where row and column met."""
     rated, by = (torch.tensor(indices, dtype=torch.int32) for indices in np.nonzero(met))
     of_side = torch.tensor(side, dtype=torch.float32)
-    return low_rank_features(rated, by, of_side, met.shape[1], rank, seed).numpy()
+    ratings, (n_rows, n_others) = EncodedRatings(rated, by, torch.ones(len(by))), met.shape
+    sums = both_sides(ratings, n_rows, n_others, 1, stars=False)
+    return low_rank_features(*sums, of_side, rank, seed).numpy()
 
 
 def dense(met: Matrix, side: Matrix) -> Matrix:
@@ -177,10 +180,11 @@ def test_the_features_of_the_real_ratings_hold_their_largest_singular_values(
     train = ratings[~official_fold(ratings, "u1")]
     known = Vocabulary.of(train["user"]), Vocabulary.of(train["movie"])
     side = SideFeatures.of(tables.users.to_pandas(), tables.movies.to_pandas(), *known)
-    users, items, _ = EncodedRatings.of(train, *known)
+    users, items, _ = encoded = EncodedRatings.of(train, *known)
     met = np.zeros((len(known[0]), len(known[1])))
     met[users, items] = 1
-    features = low_rank_features(users, items, side.users, met.shape[1], rank=64, seed=0)
+    sums = both_sides(encoded, len(known[0]), len(known[1]), 1, stars=False)
+    features = low_rank_features(*sums, side.users, rank=64, seed=0)
     exact = np.linalg.svd(dense(met, side.users.numpy()), compute_uv=False)[:64]
     found = features.norm(dim=0).numpy()
     np.testing.assert_allclose(found[:16], exact[:16], rtol=1e-3)

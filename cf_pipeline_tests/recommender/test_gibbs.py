@@ -6,12 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from cf_pipeline.recommender.budget import both_sides
 from cf_pipeline.recommender.draws import gamma, normal, wishart
 from cf_pipeline.recommender.features import SideFeatures, low_rank_features
-from cf_pipeline.recommender.gibbs import Sampled, Sampler, Side, fit
+from cf_pipeline.recommender.gibbs import Sampled, Sampler, fit
+from cf_pipeline.recommender.gibbs_side import Side
 from cf_pipeline.recommender.minibatches import EncodedRatings
+from cf_pipeline.recommender.moments import Moments
 from cf_pipeline.recommender.posterior import Sample
-from cf_pipeline.recommender.rating_sums import Moments, RatingSums
+from cf_pipeline.recommender.rating_sums import RatingSums
 from cf_pipeline.recommender.settings import GibbsSettings
 from cf_pipeline_tests.recommender.simulation import Fold, Simulated, rmse
 
@@ -33,9 +36,17 @@ def unrated(features: Tensor, width: int, generator: torch.Generator) -> Side:
     return Side(sums, features, width, generator)
 
 
-def no_moments(side: Side) -> Moments:
+def no_moments(side: Side) -> list[tuple[slice, Moments]]:
     n, width = side.weights.shape
-    return Moments(torch.zeros(n, width, width), torch.zeros(n, width))
+    return in_parts(Moments(torch.zeros(n, width, width), torch.zeros(n, width)))
+
+
+def in_parts(moments: Moments) -> list[tuple[slice, Moments]]:
+    """Return the moments in two parts, as they may come, each with its rows."""
+    n, half = len(moments.linear), len(moments.linear) // 2
+    return [
+        (part, Moments(*(of[part] for of in moments))) for part in (slice(half), slice(half, n))
+    ]
 
 
 def draw_from_prior(
@@ -91,7 +102,7 @@ def test_weights_have_the_mean_and_covariance_of_their_regression(
     linear = torch.tensor([5.0, -3.0, 1.0])
     n, own = len(side.weights), 1.7
     moments = Moments(gram.expand(n, 3, 3), linear.expand(n, 3))
-    side.draw_weights(moments, torch.full((n,), own))
+    side.draw_weights(in_parts(moments), torch.full((n,), own))
     expected = torch.linalg.inv(own * gram + torch.linalg.inv(covariance))
     for drawn, sign in ((side.weights[1::2], 1), (side.weights[2::2], -1)):
         prior_mean = beta[0] + sign * beta[1] / 2
@@ -126,8 +137,10 @@ def test_a_sweep_leaves_unknowns_that_are_true_of_the_ratings_as_they_are(double
     users, items = pairs[torch.randperm(48, generator=generator)[:24]].T
     kinds = [torch.randint(0, 2, (n, 2), generator=generator).double() for n in (9, 7)]
     side = SideFeatures(*kinds)
-    of_users = low_rank_features(users, items, side.users, 7, 2, 0)
-    of_items = low_rank_features(items, users, side.items, 9, 2, 0)
+    pairs_alone = EncodedRatings(users, items, torch.ones(24))
+    by_user, by_item = both_sides(pairs_alone, 9, 7, 1, stars=False)
+    of_users = low_rank_features(by_user, by_item, side.users, 2, 0)
+    of_items = low_rank_features(by_item, by_user, side.items, 2, 0)
     one = torch.ones(())
 
     def known(state: Sample, *stds: float) -> Tensor:

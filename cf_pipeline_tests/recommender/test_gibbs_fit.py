@@ -39,6 +39,14 @@ def test_a_fit_is_the_same_bit_for_bit_for_its_seed_and_differs_for_another(
     assert not same_samples(one, fit(*some_ratings(), small(likelihood=likelihood, seed=1)))
 
 
+@BOTH
+def test_ratings_in_temporary_files_make_no_difference(likelihood: str) -> None:
+    settings = small(likelihood=likelihood)
+    in_files = settings.model_copy(update={"memory_gib": 0})
+    assert same_samples(fit(*some_ratings(), settings), fit(*some_ratings(), in_files))
+    assert in_files.model_dump() == settings.model_dump()  # nor in what a result is told by
+
+
 def test_the_number_of_threads_hardly_matters(u1: Fold) -> None:
     threads, reached = torch.get_num_threads(), []
     try:

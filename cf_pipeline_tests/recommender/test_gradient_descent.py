@@ -73,6 +73,15 @@ def test_a_fit_follows_its_seed(settings: GradientDescentSettings) -> None:
     assert not same_tables(one, other)
 
 
+def test_ratings_in_temporary_files_make_no_difference() -> None:
+    in_files = SMALL_PRIOR.model_copy(update={"memory_gib": 0})
+    one, other = (
+        fit(*some_ratings(), settings).model.state_dict() for settings in (SMALL_PRIOR, in_files)
+    )
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert in_files.model_dump() == SMALL_PRIOR.model_dump()
+
+
 def test_the_first_factors_follow_the_seed() -> None:
     update = {"batch_size": 400, "epochs": 1}  # one batch, whose order does not matter
     one, other = (

@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cf_pipeline.recommender import implicit_als
+from cf_pipeline.recommender import implicit_als, rating_sums
+from cf_pipeline.recommender.budget import both_sides
 from cf_pipeline.recommender.draws import normal
 from cf_pipeline.recommender.features import low_rank_features
-from cf_pipeline.recommender.implicit_als import ImplicitFactors, Side, fit
+from cf_pipeline.recommender.implicit_als import ImplicitFactors, Side, fit, sides
+from cf_pipeline.recommender.minibatches import EncodedRatings
 from cf_pipeline.recommender.ranking_metrics import evaluate
 from cf_pipeline.recommender.settings import RankingSettings
 from cf_pipeline.recommender.splits import official_fold
@@ -94,17 +96,19 @@ def solved(case: Case) -> tuple[Numbers, Numbers]:
 def test_a_step_solves_the_equations_of_every_row_and_then_those_of_what_features_say(
     case: Case,
 ) -> None:
-    rows, columns = torch.tensor(case.rows), torch.tensor(case.columns)
-    features = single(case.side)
-    side = Side(rows, columns, features, len(case.others), case.settings)
+    pairs, sizes = (
+        (torch.tensor(case.rows), torch.tensor(case.columns)),
+        (len(case.side), len(case.others)),
+    )
+    ratings = EncodedRatings(*pairs, torch.ones(len(case.rows)))
+    sums, features = both_sides(ratings, *sizes, 1, stars=False), single(case.side)
+    side = Side(*sums, features, case.settings)
     assert not side.prior_mean.any()
     side.prior_mean = single(case.prior_mean)
     side.solve(single(case.others))
     penalties, factors = solved(case)
     np.testing.assert_allclose(side.factors.numpy(), factors, rtol=2e-3, atol=2e-3)
-    x = low_rank_features(
-        rows, columns, features, len(case.others), case.settings.feature_rank, case.settings.seed
-    )
+    x = low_rank_features(*sums, features, case.settings.feature_rank, case.settings.seed)
     design = x.double().numpy()
     weighted = design.T * penalties
     ridge = case.settings.feature_regularization * np.eye(design.shape[1])
@@ -116,12 +120,13 @@ class Descent:
     """Users and items that are solved in turn, and the objective of where they are."""
 
     def __init__(self) -> None:
-        (users, items, _), side = some_ratings(150)
+        ratings, side = some_ratings(150)
+        users, items, _ = ratings
         n_users, n_items, rank = len(side.users), len(side.items), SMALL.feature_rank
-        self.users = Side(users, items, side.users, n_items, SMALL)
-        self.items = Side(items, users, side.items, n_users, SMALL)
-        of_users = low_rank_features(users, items, side.users, n_items, rank, SMALL.seed)
-        of_items = low_rank_features(items, users, side.items, n_users, rank, SMALL.seed)
+        self.users, self.items = sides(ratings, side, SMALL)
+        by_user, by_item = both_sides(ratings, n_users, n_items, 1, stars=False)
+        of_users = low_rank_features(by_user, by_item, side.users, rank, SMALL.seed)
+        of_items = low_rank_features(by_item, by_user, side.items, rank, SMALL.seed)
         self.features = [of_users.double(), of_items.double()]
         self.rated = torch.zeros(n_users, n_items, dtype=torch.float64)
         self.rated[users, items] = 1
@@ -198,7 +203,7 @@ def test_blocks_of_rows_make_no_difference(
     few = SMALL.model_copy(update={"feature_rank": feature_rank})
     at_once = fit(*some_ratings(), few)
     for rows in (1, 4):
-        monkeypatch.setattr(implicit_als, "NUMBERS_AT_ONCE", rows * SMALL.n_factors**2)
+        monkeypatch.setattr(rating_sums, "GRAMS_AT_ONCE", rows * SMALL.n_factors**2)
         for table, expected in zip(fit(*some_ratings(), few), at_once, strict=True):
             torch.testing.assert_close(table, expected, rtol=1e-3, atol=1e-4)
 
@@ -215,10 +220,9 @@ def test_a_fit_follows_its_seed() -> None:
 @pytest.mark.parametrize("iterations", [1, 3])
 def test_a_fit_solves_users_and_items_in_turn_and_users_once_more(iterations: int) -> None:
     several = SMALL.model_copy(update={"iterations": iterations, "seed": 5})
-    (users, items, _), side = ratings, features = some_ratings()
-    of_users = Side(users, items, side.users, len(side.items), several)
-    of_items = Side(items, users, side.items, len(side.users), several)
-    drawn = normal(torch.Generator().manual_seed(5), len(side.items), SMALL.n_factors)
+    ratings, features = some_ratings()
+    of_users, of_items = sides(ratings, features, several)
+    drawn = normal(torch.Generator().manual_seed(5), len(features.items), SMALL.n_factors)
     of_items.factors[1:] = implicit_als.INITIAL_STD * drawn[1:]
     for _ in range(iterations):
         of_users.solve(of_items.factors)
@@ -227,6 +231,12 @@ def test_a_fit_solves_users_and_items_in_turn_and_users_once_more(iterations: in
     found = fit(ratings, features, several)
     assert torch.equal(found.users[1:], of_users.factors[1:])
     assert torch.equal(found.items, of_items.factors)
+
+
+def test_ratings_in_temporary_files_make_no_difference() -> None:
+    in_files = SMALL.model_copy(update={"memory_gib": 0})
+    assert all(map(torch.equal, fit(*some_ratings(), SMALL), fit(*some_ratings(), in_files)))
+    assert in_files.model_dump() == SMALL.model_dump()
 
 
 def test_stars_do_not_matter() -> None:

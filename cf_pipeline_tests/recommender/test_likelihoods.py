@@ -6,10 +6,12 @@ from torch import Tensor
 from torch.special import gammainc, ndtr
 
 from cf_pipeline.recommender.draws import gamma, normal
-from cf_pipeline.recommender.gibbs import Sampled, Side
+from cf_pipeline.recommender.gibbs import Sampled
+from cf_pipeline.recommender.gibbs_side import Side
 from cf_pipeline.recommender.likelihoods import GaussianLikelihood, OrdinalLikelihood
 from cf_pipeline.recommender.minibatches import EncodedRatings
-from cf_pipeline.recommender.rating_sums import Moments, RatingSums
+from cf_pipeline.recommender.moments import Moments, Residuals
+from cf_pipeline.recommender.rating_sums import RatingSums
 from cf_pipeline_tests.recommender.simulation import NOISE_STD, Simulated
 
 N_ITEMS = 5
@@ -25,7 +27,7 @@ def sides(n_users: int, n_each: int, generator: torch.Generator) -> tuple[Side, 
         (users, items, n_users, N_ITEMS),
         (items, users, N_ITEMS, n_users),
     ):
-        sums = RatingSums(rows, columns, none, n, others)
+        sums = RatingSums(rows, columns, none, n, others, replaceable=True)
         pair.append(Side(sums, torch.zeros(n, 1), 2, generator))
         pair[-1].weights = normal(generator, n, 2)
     p, q = pair[0].weights[users], pair[1].weights[items]
@@ -39,8 +41,13 @@ def encoded(n_users: int, n_each: int, ratings: Tensor) -> EncodedRatings:
     )
 
 
-def user_moments(users: Side, items: Side, mean: Tensor) -> Moments:
-    return users.sums.moments(items.table, items.bias + mean)
+def moments(sums: RatingSums, table: Tensor, offset: Tensor) -> Moments:
+    parts = [part for _, part in sums.moments(table, offset)]
+    return Moments(*map(torch.cat, zip(*parts, strict=True)))
+
+
+def residuals(users: Side, items: Side, mean: Tensor) -> Residuals:
+    return moments(users.sums, items.table, items.bias + mean).residuals(users.weights)
 
 
 def assert_uniform(shares: Tensor) -> None:
@@ -64,7 +71,7 @@ def test_the_gaussian_noise_and_mean_are_found() -> None:
     drawn = []
     for sweep in range(400):
         likelihood.before_sweep(users, items)
-        likelihood.after_sweep(users, items, user_moments(users, items, likelihood.mean))
+        likelihood.after_sweep(users, items, residuals(users, items, likelihood.mean))
         if sweep >= 50:
             drawn.append(torch.cat([likelihood.mean.unsqueeze(0), likelihood.precision]))
     means = torch.stack(drawn).mean(dim=0)
@@ -90,8 +97,8 @@ def test_latent_ratings_lie_in_their_levels_as_the_truncated_normal_does() -> No
     likelihood.precision = precision
     likelihood.before_sweep(users, items)
     of_all = torch.ones(N_ITEMS, 1), torch.zeros(N_ITEMS)
-    latent = users.sums.moments(*of_all).linear.squeeze(1)  # of one rating each
-    of_items = items.sums.moments(torch.ones(n_users, 1), torch.zeros(n_users)).linear.squeeze(1)
+    latent = moments(users.sums, *of_all).linear.squeeze(1)  # of one rating each
+    of_items = moments(items.sums, torch.ones(n_users, 1), torch.zeros(n_users)).linear.squeeze(1)
     sums = torch.zeros(N_ITEMS).index_add(0, train.items, latent)
     torch.testing.assert_close(of_items, sums, rtol=1e-4, atol=1e-2)
     ends = torch.cat([torch.tensor([-torch.inf]), likelihood.edges, torch.tensor([torch.inf])])
@@ -101,7 +108,7 @@ def test_latent_ratings_lie_in_their_levels_as_the_truncated_normal_does() -> No
     )
     assert_uniform((within - below) / (above - below))
     # And then what errors these leave decides the precisions.
-    likelihood.after_sweep(users, items, user_moments(users, items, likelihood.mean))
+    likelihood.after_sweep(users, items, residuals(users, items, likelihood.mean))
     squares = (latent - eta).square()
     shape = torch.full((n_users,), 5.5, dtype=torch.float64)
     places = gammainc(shape, (likelihood.precision * (5 + squares / 2)).double())

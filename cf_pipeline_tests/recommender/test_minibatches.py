@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cf_pipeline.recommender import minibatches
 from cf_pipeline.recommender.minibatches import EncodedRatings, Minibatches
 from cf_pipeline.recommender.splits import official_fold
 from cf_pipeline.recommender.vocabulary import NA, Vocabulary
@@ -99,6 +100,28 @@ def test_the_order_is_new_at_every_pass_and_follows_the_seed() -> None:
     assert [rows(again) for _ in range(3)] == passes
     orders = {tuple(map(tuple, order)) for order in [*passes, rows(other)]}
     assert len(orders) == 4
+
+
+@pytest.mark.parametrize("at_once", [1, 64, 100, 128])
+def test_how_much_is_gathered_at_once_makes_no_difference(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed, parts = rows(Minibatches(numbered(300), 64, seed=2)), numbered(300).carve(0.3, seed=2)
+    monkeypatch.setattr(minibatches, "RATINGS_AT_ONCE", at_once)
+    assert rows(Minibatches(numbered(300), 64, seed=2)) == passed
+    for part, expected in zip(numbered(300).carve(0.3, seed=2), parts, strict=True):
+        for column, whole in zip(part, expected, strict=True):
+            assert torch.equal(column, whole)
+    pieces = list(numbered(300).pieces())
+    assert {len(piece.ratings) for piece in pieces[:-1]} == {at_once}
+    assert torch.equal(torch.cat([piece.users for piece in pieces]), numbered(300).users)
+
+
+def test_a_pass_is_the_permutation_of_its_seed() -> None:
+    """So that a fit is the same, bit for bit, however its minibatches are gathered."""
+    order = torch.randperm(300, generator=torch.Generator().manual_seed(2)).tolist()
+    found = torch.cat([batch.users for batch in Minibatches(numbered(300), 64, seed=2)])
+    assert found.tolist() == order
 
 
 def test_every_row_comes_first_about_as_often_as_another() -> None:

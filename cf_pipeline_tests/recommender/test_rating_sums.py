@@ -4,10 +4,13 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cf_pipeline.recommender import rating_sums
+from cf_pipeline.recommender.moments import Moments
 from cf_pipeline.recommender.rating_sums import RatingSums
 
 Numbers = npt.NDArray[np.float64]
@@ -25,10 +28,13 @@ class Case(NamedTuple):
     weight: Numbers  # (n_columns,)
     fitted: Numbers  # (n_rows, width)
 
-    def sums(self, values: Numbers) -> RatingSums:
+    def sums(
+        self, values: Numbers | None, *, replaceable: bool = False, on_disk: bool = False
+    ) -> RatingSums:
         indices = torch.tensor(self.rows), torch.tensor(self.columns)
         sizes = len(self.fitted), len(self.table)
-        return RatingSums(*indices, single(values), *sizes)
+        known = None if values is None else single(values)
+        return RatingSums(*indices, known, *sizes, replaceable=replaceable, on_disk=on_disk)
 
 
 @st.composite
@@ -47,6 +53,14 @@ def single(numbers: Numbers) -> torch.Tensor:
     return torch.tensor(numbers, dtype=torch.float32)
 
 
+def moments(sums: RatingSums, *of: torch.Tensor) -> Moments:
+    """Return the moments of all rows, which come one after the other."""
+    rows, parts = zip(*sums.moments(*of), strict=True)
+    assert [part.start for part in rows] == [0, *(part.stop for part in rows[:-1])]
+    assert rows[-1].stop == len(sums.counts)
+    return Moments(*map(torch.cat, zip(*parts, strict=True)))
+
+
 def looped_moments(case: Case, weight: Numbers) -> tuple[Numbers, Numbers]:
     n_rows, width = case.fitted.shape
     gram, linear = np.zeros((n_rows, width, width)), np.zeros((n_rows, width))
@@ -55,6 +69,11 @@ def looped_moments(case: Case, weight: Numbers) -> tuple[Numbers, Numbers]:
         gram[row] += weight[column] * np.outer(t, t)
         linear[row] += weight[column] * (value - case.offset[column]) * t
     return gram, linear
+
+
+def squared_errors(sums: RatingSums, case: Case, offset: torch.Tensor) -> torch.Tensor:
+    residuals = moments(sums, single(case.table), offset).residuals(single(case.fitted))
+    return sums.squared_errors(residuals.explained, offset)
 
 
 def looped_squared_errors(case: Case) -> Numbers:
@@ -70,8 +89,8 @@ def test_moments_are_the_sums_over_each_rows_ratings(case: Case) -> None:
     sums, table, offset = case.sums(case.values), single(case.table), single(case.offset)
     assert sums.counts.tolist() == np.bincount(case.rows, minlength=len(case.fitted)).tolist()
     for found, weight in (
-        (sums.moments(table, offset), np.ones_like(case.weight)),
-        (sums.moments(table, offset, single(case.weight)), case.weight),
+        (moments(sums, table, offset), np.ones_like(case.weight)),
+        (moments(sums, table, offset, single(case.weight)), case.weight),
     ):
         for tensor, expected in zip(found, looped_moments(case, weight), strict=True):
             assert tensor.dtype == torch.float32
@@ -82,8 +101,7 @@ def test_moments_are_the_sums_over_each_rows_ratings(case: Case) -> None:
 @given(cases())
 def test_squared_errors_are_the_sums_over_each_rows_ratings(case: Case) -> None:
     sums, offset = case.sums(case.values), single(case.offset)
-    moments = sums.moments(single(case.table), offset)
-    found = sums.squared_errors(moments, single(case.fitted), offset)
+    found = squared_errors(sums, case, offset)
     np.testing.assert_allclose(found.numpy(), looped_squared_errors(case), rtol=1e-4, atol=1e-3)
 
 
@@ -94,23 +112,77 @@ def test_ratings_that_are_met_exactly_have_errors_of_rounding_that_are_never_neg
 ) -> None:
     exact = case.offset[case.columns] + (case.fitted[case.rows] * case.table[case.columns]).sum(1)
     sums, offset = case.sums(exact), single(case.offset)
-    errors = sums.squared_errors(
-        sums.moments(single(case.table), offset), single(case.fitted), offset
-    )
+    errors = squared_errors(sums, case, offset)
     assert 0 <= errors.min() <= errors.max() < 1e-3
 
 
 @settings(deadline=None)
 @given(cases())
 def test_replaced_values_are_as_if_they_had_been_there_from_the_start(case: Case) -> None:
-    replaced, new = case.sums(case.values), case.sums(case.others)
+    replaced, new = case.sums(case.values, replaceable=True), case.sums(case.others)
     replaced.replace(single(case.others))
+    assert_equal(replaced, new, case)
+
+
+@settings(deadline=None)
+@given(cases())
+def test_sums_on_disk_are_those_in_memory_bit_for_bit(case: Case) -> None:
+    in_memory = case.sums(case.values)
+    assert_equal(case.sums(case.values, on_disk=True), in_memory, case)
+    replaced = case.sums(case.others, replaceable=True, on_disk=True)
+    replaced.replace(single(case.values))
+    assert_equal(replaced, in_memory, case)
+
+
+@settings(deadline=None)
+@given(cases())
+def test_without_values_each_is_1(case: Case) -> None:
+    assert_equal(case.sums(None), case.sums(np.ones_like(case.values)), case)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(case=cases(), columns=st.integers(1, 3), at_once=st.integers(1, 9))
+def test_it_does_not_matter_how_much_is_done_at_once(
+    case: Case, columns: int, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(rating_sums, "COLUMNS_OF_A_BLOCK", columns)
+        in_blocks = case.sums(case.values, replaceable=True)
+        moments_of_all = moments(in_blocks, single(case.table), single(case.offset))
+        for name in ("SORTED_AT_ONCE", "RATINGS_AT_ONCE", "SUMS_AT_ONCE", "GRAMS_AT_ONCE"):
+            patch.setattr(rating_sums, name, at_once)
+        little = case.sums(case.others, replaceable=True)
+        little.replace(single(case.values))
+        found = moments(little, single(case.table), single(case.offset))
+        for one, other in zip(found, moments_of_all, strict=True):
+            torch.testing.assert_close(one, other)
+        assert_equal(little, in_blocks, case)
+    looped = looped_moments(case, np.ones_like(case.weight))
+    for tensor, expected in zip(moments_of_all, looped, strict=True):
+        np.testing.assert_allclose(tensor.numpy(), expected, rtol=1e-4, atol=1e-3)
+
+
+@settings(deadline=None)
+@given(cases())
+def test_a_total_is_the_sum_over_each_rows_ratings_of_what_their_columns_have(case: Case) -> None:
+    expected = np.zeros_like(case.fitted)
+    np.add.at(expected, case.rows, case.table[case.columns])
+    for sums in (case.sums(case.values), case.sums(None, on_disk=True)):
+        found = sums.total(single(case.table)).numpy()
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_values_that_stay_cannot_be_replaced() -> None:
+    none = torch.zeros(0, dtype=torch.int32)
+    with pytest.raises(ValueError, match="replaceable=True"):
+        RatingSums(none, none, torch.zeros(0), 1, 1).replace(torch.zeros(0))
+
+
+def assert_equal(one: RatingSums, other: RatingSums, case: Case) -> None:
+    """Hold both to the same sums, bit for bit."""
     table, offset, weight = single(case.table), single(case.offset), single(case.weight)
-    fitted = single(case.fitted)
-    moments = (sums.moments(table, offset, weight) for sums in (replaced, new))
-    for one, other in zip(*moments, strict=True):
-        assert torch.equal(one, other)
-    errors = (
-        sums.squared_errors(sums.moments(table, offset), fitted, offset) for sums in (replaced, new)
-    )
-    assert torch.equal(*errors)
+    for found, expected in zip(
+        moments(one, table, offset, weight), moments(other, table, offset, weight), strict=True
+    ):
+        assert torch.equal(found, expected)
+    assert torch.equal(squared_errors(one, case, offset), squared_errors(other, case, offset))
