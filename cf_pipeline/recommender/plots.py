@@ -27,6 +27,7 @@ SIZE = (6.4, 3.6)  # inches
 DPI = 80
 GROUND, INK, QUIET, GRID = "#ffffff", "#24292f", "#6e7781", "#e6e8eb"
 BLUE, ORANGE, GREY = "#0969da", "#c2570c", "#aab4be"
+MOST_TICKS = 11  # of ratings on an axis
 
 
 def learning_curve(curve: Sequence[Mapping[str, float | None]]) -> bytes:
