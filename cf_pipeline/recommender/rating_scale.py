@@ -72,7 +72,7 @@ class RatingScale(NamedTuple):
 
 
 def nearest_levels(
-    ratings: npt.NDArray[np.floating], most: int = MOST_LEVELS
+    ratings: npt.NDArray[np.floating | np.integer], most: int = MOST_LEVELS
 ) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.integer]]:
     """Return the distinct ratings (n_levels,), ascending, and the place among them of each (n,).
 
