@@ -13,7 +13,7 @@ from torch.special import ndtr
 
 from cf_pipeline.recommender import gibbs
 from cf_pipeline.recommender.draws import normal
-from cf_pipeline.recommender.factor_model import FactorModel
+from cf_pipeline.recommender.factor_model import STARS, FactorModel
 from cf_pipeline.recommender.fits import Fit, constant_fit, resolve_y_range
 from cf_pipeline.recommender.posterior import levels_of
 from cf_pipeline.recommender.rating_scale import RatingScale
@@ -57,6 +57,8 @@ def fit(
     y_range = resolve_y_range(settings, scale)
 
     def in_stars(part: EncodedRatings) -> EncodedRatings:
+        if scale == STARS:
+            return part  # as they are, and no copy
         return part._replace(ratings=1 + (part.ratings - scale.low) / scale.star)
 
     of_validation = in_stars(validation) if validation else None

@@ -23,7 +23,6 @@ from cf_pipeline.recommender.draws import gamma, normal, wishart
 from cf_pipeline.recommender.features import low_rank_features
 from cf_pipeline.recommender.likelihoods import GaussianLikelihood, Likelihood, OrdinalLikelihood
 from cf_pipeline.recommender.posterior import Posterior, Sample, levels_of
-from cf_pipeline.recommender.rating_scale import MOST_LEVELS
 from cf_pipeline.recommender.rating_sums import Moments, RatingSums
 
 if TYPE_CHECKING:
@@ -186,12 +185,7 @@ class Sampler:
         rank, seed, width = settings.feature_rank, settings.seed, settings.sampled_factors + 1
         generator = torch.Generator(ratings.device).manual_seed(seed)
         self.ordinal = settings.likelihood == "ordinal"
-        self.levels = levels_of(ratings)
-        if self.ordinal and not torch.isin(ratings, self.levels).all():
-            raise ValueError(
-                f"There are more than {MOST_LEVELS} different ratings, which the likelihood "
-                "'ordinal' cannot take as levels: choose 'gaussian'."
-            )
+        self.levels = levels_of(ratings, self.ordinal)
         if len(self.levels) < 2:
             raise ValueError(
                 f"All ratings are {self.levels.tolist()}, which says nothing of anybody: train on "

@@ -37,6 +37,7 @@ TENSORS = "posterior.safetensors"
 KIND = "posterior.json"
 MOST_KIND_BYTES = 1 << 10
 NUMBERS_AT_ONCE = 1 << 22  # of the weights that are gathered to predict a batch of pairs
+RATINGS_AT_ONCE = 1 << 20  # that are sorted
 RIDGE = 1.0  # of a regression on side features: one pseudo-observation for each
 LEAST_SCATTER = 1e-3  # the sum of squared residuals that a weight has at least
 EM_STEPS = 20
@@ -188,7 +189,7 @@ class Posterior:
         star = scale.star
         if len(levels) != len(self.levels):  # of 1 to 5, float32 did not tell the closest apart
             levels = scale.low + star * (self.levels - 1)
-        if self.ordinal or (scale.low, star) == (1, 1):  # to the last bit
+        if self.ordinal or scale == (1, 5):  # to the last bit
             return replace(self, levels=levels)
         stretch = levels.new_full(self.user_weights.shape[2:], math.sqrt(star))
         stretch[-1] = star  # of the bias; a product of factors is stretched by both
@@ -357,11 +358,22 @@ class Posterior:
         return torch.cat([-infinite, self.edges, infinite], dim=1)
 
 
-def levels_of(ratings: Tensor) -> Tensor:
-    """Return the distinct ratings, ascending, or MOST_LEVELS even steps where there are more."""
-    levels: Tensor = torch.unique(ratings)
+def levels_of(ratings: Tensor, ordinal: bool = False) -> Tensor:
+    """Return the distinct ratings, ascending, or MOST_LEVELS even steps where there are more.
+
+    Raises:
+        ValueError: there are more, and each must be a level of its own, as `ordinal` asks.
+    """
+    # By pieces: to sort all would take as much room again.
+    levels: Tensor = torch.cat([piece.unique() for piece in ratings.split(RATINGS_AT_ONCE)])
+    levels = levels.unique()
     if len(levels) <= MOST_LEVELS:
         return levels
+    if ordinal:
+        raise ValueError(
+            f"There are {len(levels):,} different ratings, and the likelihood 'ordinal' takes "
+            f"{MOST_LEVELS} levels at most: choose 'gaussian'."
+        )
     low, high = levels[[0, -1]].tolist()
     return torch.linspace(low, high, MOST_LEVELS, device=levels.device)
 

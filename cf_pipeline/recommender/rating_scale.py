@@ -68,7 +68,7 @@ class RatingScale(NamedTuple):
             return ""
         if self.low >= 0 and 1 < self.high <= 5:
             return f"{rating:g} star{'' if rating == 1 else 's'}"
-        return f"rated {rating:g}"
+        return f"rated {round(rating, 2):g}"
 
 
 def nearest_levels(

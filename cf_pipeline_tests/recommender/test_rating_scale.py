@@ -5,6 +5,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given
@@ -16,6 +18,8 @@ from cf_pipeline.recommender.features import SideFeatures
 from cf_pipeline.recommender.minibatches import EncodedRatings
 from cf_pipeline.recommender.posterior import Posterior, levels_of
 from cf_pipeline.recommender.rating_scale import MOST_LEVELS, RatingScale, nearest_levels
+from cf_pipeline.recommender.recommendations import recommendation_tables, similar_tables
+from cf_pipeline.recommender.serving import History, Recommender
 from cf_pipeline.recommender.settings import FactorModelSettings, GibbsSettings, RankingSettings
 from cf_pipeline.recommender.uncertainty import evaluate
 from cf_pipeline.recommender.vocabulary import Vocabulary
@@ -62,6 +66,7 @@ def test_of_halves_4_stars_are_liked() -> None:
 
 def test_what_is_not_of_5_is_no_stars() -> None:
     assert RatingScale(0, 100).words(87) == "rated 87"
+    assert RatingScale(0, 100).words(70.62452) == "rated 70.62"
     assert RatingScale(-10, 10).words(-3.25) == "rated -3.25"
     assert RatingScale(0, 1).words(1) == "rated 1"
     assert RatingScale(1, 1).words(1) == ""
@@ -130,7 +135,7 @@ def test_ratings_without_levels_have_probabilities_of_even_ones(tmp_path: Path) 
 def test_ordered_levels_may_not_be_too_many() -> None:
     ratings, side = continuous()
     settings = GibbsSettings(likelihood="ordinal", sweeps=2, burn_in=1)
-    with pytest.raises(ValueError, match="more than 41 different ratings.* choose 'gaussian'"):
+    with pytest.raises(ValueError, match="400 different ratings.* 41 levels at most: choose"):
         distillation.fit(ratings, side, settings)
 
 
@@ -180,6 +185,58 @@ def test_events_are_ranked_by_the_implicit_factors_alone() -> None:
     judged = ranking_model.judge(*orders["ranking_model"], rest, validation)
     assert judged.all is not None
     assert judged.liked is None
+
+
+@pytest.fixture(scope="module")
+def jester() -> tuple[Recommender, Posterior]:
+    """A recommender of string ids alone, whose ratings are between -10 and 10."""
+    ratings, side = spread(-10, 10)
+    known = [
+        Vocabulary.of([f"{kind}-{n}" for n in range(len(of) - 1)])
+        for kind, of in zip(("user", "joke"), side, strict=True)
+    ]
+    side = SideFeatures(*(of[:, :0] for of in side))
+    fit = distillation.fit(ratings, side, FAST)
+    fit.model.vocabularies = known[0], known[1]
+    carved = ratings.carve(0.2, 0)
+    settings = RankingSettings(n_factors=4)
+    model = ranking_model.fit(ratings, side, fit.model, settings, *carved, fit.model).model
+    ids = (vocabulary.decode(of.numpy()) for vocabulary, of in zip(known, ratings, strict=False))
+    rows = pd.DataFrame(dict(zip(("user", "movie"), ids, strict=True)))
+    history = History.of(
+        rows.assign(rating=ratings.ratings.numpy()), rows[:0].assign(rating=0.0), known[1]
+    )
+    assert fit.posterior is not None
+    return Recommender(model, known[1].decode(range(31)).tolist(), history), fit.posterior
+
+
+def test_lists_are_made_of_any_ids_and_ratings(
+    jester: tuple[Recommender, Posterior], tmp_path: Path
+) -> None:
+    recommender, posterior = jester
+    recommender.save(tmp_path)
+    assert Recommender.load(tmp_path).recommend("user-3").equals(recommender.recommend("user-3"))
+    nobody = pd.DataFrame({"user": [], "age": [], "gender": [], "occupation": []})
+    lists = pa.concat_tables(recommendation_tables(recommender, posterior, nobody)).to_pandas()
+    assert set(lists["user"]) == set(recommender.users.ids)
+    assert (lists["title"] == lists["movie"]).all()
+    assert lists["predicted_rating"].between(-10, 10).all()
+    assert (lists["rating_low"] < 0).any()
+    assert lists["rating_low"].min() == -10
+    assert lists["reason"].str.contains(r"joke-\d+, rated -?\d+").any()
+    alike = pa.concat_tables(similar_tables(recommender)).to_pandas()
+    assert set(alike["movie"]) == set(recommender.movies.ids)
+
+
+def test_somebody_new_may_dislike_things_on_any_scale(
+    jester: tuple[Recommender, Posterior],
+) -> None:
+    recommender, _ = jester
+    liked = recommender.recommend({"joke-1": 10, "joke-2": -10})
+    disliked = recommender.recommend({"joke-1": -10, "joke-2": 10})
+    assert not liked["predicted_rating"].equals(disliked["predicted_rating"])
+    with pytest.raises(ValueError, match="'joke-1' is rated 11, but -10 to 10 are given"):
+        recommender.recommend({"joke-1": 11})
 
 
 def some_model(tmp_path: Path, scale: tuple[float, float]) -> Path:
