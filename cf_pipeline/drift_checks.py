@@ -9,9 +9,10 @@ import dagster as dg
 from cf_pipeline.artifacts import Artifact
 from cf_pipeline.assets.rating_drift import REPORT
 from cf_pipeline.metadata import table_of
-from cf_pipeline.recommender.drift_limits import DRIFT_CHECKS, EVIDENCE, LEAST_USERS
+from cf_pipeline.recommender.drift_limits import DRIFT_CHECKS, EVIDENCE, LEAST_USERS, OVER_TIME
 
 CANNOT_TELL = f"That cannot be told: it takes ratings of {LEAST_USERS} people before and now."
+NO_TIME = "That cannot be told: it takes ratings with timestamps, before and now."
 MOST_DAYS = 7  # the freshness policies', which tell of runs and not of what arrives
 
 
@@ -33,6 +34,8 @@ def drift_checks(rating_drift: Artifact) -> Iterator[dg.AssetCheckResult]:
         remark = report.get("remark")
         if any(change["users"] < LEAST_USERS for change in found):
             remark = CANNOT_TELL
+        if report.get("recent_rows") == 0 and set(check.changes) & set(OVER_TIME):
+            remark = NO_TIME
         yield dg.AssetCheckResult(
             check_name=name,
             asset_key="rating_drift",
@@ -49,11 +52,18 @@ def drift_checks(rating_drift: Artifact) -> Iterator[dg.AssetCheckResult]:
     asset="ratings", description=f"The last rating is no older than {MOST_DAYS} days: some arrive."
 )
 def ratings_are_recent(ratings: Artifact) -> dg.AssetCheckResult:
-    """Warn if ratings no longer arrive; without any, which another check says, it passes."""
+    """Warn if ratings no longer arrive; without any that has a timestamp, it passes.
+
+    That there is none at all, another check says.
+    """
     last = ratings.metadata.get("last_rating")
-    days = (datetime.now(UTC) - datetime.fromisoformat(last)).days if last else 0
+    try:
+        days = (datetime.now(UTC) - datetime.fromisoformat(str(last))).days
+    except ValueError:  # what stands there for a time that is null
+        remark = "No rating has a timestamp."
+        return dg.AssetCheckResult(passed=True, metadata={"last_rating": "none", "remark": remark})
     return dg.AssetCheckResult(
         passed=days < MOST_DAYS,
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"last_rating": last or "none", "days": days},
+        metadata={"last_rating": str(last), "days": days},
     )

@@ -101,8 +101,8 @@ def test_the_model_card_s_figures_are_those_of_the_evaluation(browser, card, sho
         page = context.new_page()
         page.goto(card.as_uri())
         for name, value in (
-            ("RMSE, stars", figures["rmse"]),
-            ("MAE, stars", figures["mae"]),
+            ("RMSE", figures["rmse"]),
+            ("MAE", figures["mae"]),
             ("NDCG@10 of lists", ranking["ranking_model"]["all"]["ndcg_at_10"]),
             ("test ratings", figures["n_test"]),
         ):

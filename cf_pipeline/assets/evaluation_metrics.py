@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
     from cf_pipeline.recommender.metrics import Errors
 
+NONE_TO_PREDICT = (
+    "All training ratings are alike, so there are none to predict, and none tells what was liked: "
+    "what counts is how well lists find what users went on to."
+)
+
 
 @dg.asset(
     group_name="evaluation",
@@ -34,12 +39,13 @@ def evaluation_metrics(
     movies: Artifact,
     users: Artifact,
 ) -> dg.MaterializeResult[Artifact]:
-    """Errors on the test part in stars, and how well lists find it, beside simple baselines.
+    """Errors on the test part, and how well lists find it, beside simple baselines.
 
     Lists are judged by what each user went on to rate, which `ndcg_at_10` and the figures beside it
-    count, and by what they liked, 4 stars or more. Of a factor model that has samples of its
-    posterior (method `gibbs`), also whether its uncertainty can be trusted, and what its side
-    features say of users and movies without a training rating. The pictures open behind
+    count, and by what they liked: 4 stars or more, or three quarters up another rating scale. Where
+    all ratings of the training part are alike, lists alone tell. Of a factor model that has samples
+    of its posterior (method `gibbs`), also whether its uncertainty can be trusted, and what its
+    side features say of users and movies without a training rating. The pictures open behind
     "[Show Markdown]".
     """
 
@@ -50,15 +56,15 @@ def evaluation_metrics(
         from cf_pipeline.recommender import metrics, plots
         from cf_pipeline.recommender.factor_model import FactorModel
         from cf_pipeline.recommender.splits import read_part
-        from cf_pipeline.recommender.validation import RATING_SCALE
 
         path = train_test_split.path("train_test_split.parquet")
         train, test = read_part(path, "train"), read_part(path, "test")
         model = FactorModel.load(factor_model.verified())
         unclamped = model.predict(test["user"], test["movie"])
-        report = metrics.evaluate(train, test, unclamped, RATING_SCALE)
-        predicted = np.clip(unclamped, *RATING_SCALE)
-        judged = asdict(report)
+        scale = model.rating_scale
+        report = metrics.evaluate(train, test, unclamped, scale)
+        predicted = np.clip(unclamped, *scale)
+        judged = {"rating_scale": list(scale), **asdict(report)}
         uncertainty: Metadata = {}
         if "posterior.safetensors" in factor_model.files:
             side_tables = (
@@ -71,6 +77,9 @@ def evaluation_metrics(
         (directory / "evaluation_metrics.json").write_text(text, encoding="utf-8")
 
         actual = test["rating"].to_numpy()
+        figures = {"rmse": report.rmse, "mae": report.mae, "test_rows": report.n_test}
+        if scale.is_constant:
+            return {**figures, "remark": NONE_TO_PREDICT, **ranking}
         errors, model_errors = predicted - actual, metrics.errors_of(actual, predicted)
         activity = metrics.training_ratings(train, test, "user")
         progress = json.loads(factor_model.path("learning_curve.json").read_bytes())
@@ -79,13 +88,11 @@ def evaluation_metrics(
             "rmse_beside_baselines": plots.rmse_beside_baselines(report.rmse, baselines),
             "learning_curve": plots.learning_curve(progress),
             "predicted_against_actual": plots.predicted_against_actual(actual, predicted),
-            "error_histogram": plots.error_histogram(errors),
+            "error_histogram": plots.error_histogram(errors, scale.star),
             "residual_by_user_activity": plots.residual_by_user_activity(activity, errors),
         }
         return {
-            "rmse": report.rmse,
-            "mae": report.mae,
-            "test_rows": report.n_test,
+            **figures,
             **{name: picture(png, name.replace("_", " ")) for name, png in pictures.items()},
             "baselines": _table("method", {"factor_model": model_errors, **report.baselines}),
             "cold_pairs": _table("pairs", {"warm": report.warm, "cold": report.cold}),

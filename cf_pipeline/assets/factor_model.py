@@ -68,6 +68,9 @@ def factor_model(
     The folder holds all it takes to use it: `FactorModel.load(folder).predict(users, movies)`; by
     the method `gibbs` also samples of the posterior, from which predictions have their uncertainty.
     Beside it are its settings, and the weights of a fit that has not seen the validation part.
+
+    The rating scale is that of the training part. Where all its ratings are alike, as events are,
+    the factors are zero: that is what is predicted, and lists go by what people choose to watch.
     """
 
     def build(directory: Path) -> Metadata:
@@ -80,8 +83,10 @@ def factor_model(
             log(f"Fitting to {len(part.rows)} ratings on {device}.")
             fitted = fit(part.ratings, part.side, config, log=log)
             log("Fitting once more without the validation part, for the learning curve.")
+            # The weights of both stand beside one shape, which the rest may not reach the ends of.
+            of_whole = config.model_copy(update={"y_range": list(fitted.model.y_range)})
             rest, validation = part.ratings.carve(config.validation_fraction, config.seed)
-            without = fit(rest, part.side, config, validation, log)
+            without = fit(rest, part.side, of_whole, validation, log)
         fitted.model.save(directory, part.users, part.movies)
         if fitted.posterior:
             fitted.posterior.save(directory)
@@ -89,16 +94,22 @@ def factor_model(
         progress = without.progress
         (directory / "learning_curve.json").write_text(json.dumps(progress), encoding="utf-8")
         (directory / "settings.json").write_text(json.dumps(settings, indent=1), encoding="utf-8")
-        pictures = {
-            **pictures_of(fitted.model, part),
-            "learning_curve": plots.learning_curve(progress),
-        }
-        if config.method == "gibbs":
+        if without.model.y_range != fitted.model.y_range:
+            raise ValueError(
+                "But for the validation part, all ratings are alike: choose another "
+                "validation_fraction or seed, or give more ratings that differ."
+            )
+        pictures = pictures_of(fitted.model, part)
+        if not fitted.model.rating_scale.is_constant:  # or nothing was learnt
+            pictures["learning_curve"] = plots.learning_curve(progress)
+        if fitted.posterior:
             pictures["sampler_trace"] = plots.sampler_trace(progress)
         return {
             "method": config.method,
             "device": str(device),
             "n_factors": config.n_factors,
+            "lowest_rating": fitted.model.rating_scale.low,
+            "highest_rating": fitted.model.rating_scale.high,
             "train_seconds": fitted.seconds,
             "validation_rmse": progress[-1]["validation_rmse"],
             "progress": table_of(progress[:: -max(1, len(progress) // ROWS_TO_SHOW)][::-1]),
@@ -131,7 +142,7 @@ def pictures_of(model: "FactorModel", part: "TrainingPart") -> dict[str, bytes]:
         pictures["factor_map"] = ranking_plots.factor_map(
             factors, titles[most_rated], counts[most_rated]
         )
-    if "item_bias" in tables:
+    if "item_bias" in tables and tables["item_bias"].weight.any():
         biases = tables["item_bias"].weight.detach().cpu().numpy()[1:, 0]
         pictures["liked_at_equal_popularity"] = ranking_plots.liked_at_equal_popularity(
             biases, counts[1:], titles[1:]

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -12,6 +12,9 @@ from cf_pipeline.caching import Artifacts, Metadata
 from cf_pipeline.champion import Champions
 from cf_pipeline.code_version import code_version
 from cf_pipeline.training_part import TrainingPart
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CAPTIONS = {
     "factor_map": "Movies by the two directions in which their factors differ most: what the same "
@@ -68,12 +71,12 @@ def model_card(
         )
         evaluation = _json(folder, "evaluation_metrics.json")
         recommender = Recommender.load(served_model.verified())
-        learnt = pictures_of(judged.model.rating, part)
+        learnt, scale = pictures_of(judged.model.rating, part), judged.model.rating.rating_scale
         ranked = evaluation["ranking"]["ranking_model"]["all"] or {}
         card = ModelCard(
             summary={
-                "RMSE, stars": evaluation["rmse"],
-                "MAE, stars": evaluation["mae"],
+                **({} if scale.is_constant else {"RMSE": evaluation["rmse"]}),
+                **({} if scale.is_constant else {"MAE": evaluation["mae"]}),
                 "NDCG@10 of lists": ranked.get("ndcg_at_10"),
                 "recall@10 of lists": ranked.get("recall_at_10"),
             },
@@ -87,9 +90,12 @@ def model_card(
                 "test_ratings_of_unknown_users_or_movies": evaluation["cold"]["count"],
                 "users": len(part.users) - 1,
                 "movies": len(part.movies) - 1,
-                "first_training_rating": part.rows["timestamp"].min().date(),
-                "last_training_rating": part.rows["timestamp"].max().date(),
+                "lowest_training_rating": scale.low,
+                "highest_training_rating": scale.high,
+                "first_training_rating": _date(part.rows["timestamp"].min()),
+                "last_training_rating": _date(part.rows["timestamp"].max()),
             },
+            scale=scale,
             bias=judged.model.rating.bias,
             settings={
                 "factor_model": _json(folder, "settings.json"),
@@ -121,6 +127,13 @@ def model_card(
         return {"bytes": path.stat().st_size, "pictures": page.count("<img ")}
 
     return artifacts.materialize(context, build, inputs)
+
+
+def _date(time: "pd.Timestamp") -> object:
+    """Return the day of a time; of NaT, where ratings have no timestamps, that it is not known."""
+    import pandas as pd
+
+    return "not known" if pd.isna(time) else time.date()
 
 
 def _json(folder: Path, name: str) -> Any:

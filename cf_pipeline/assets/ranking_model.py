@@ -44,7 +44,7 @@ def ranking_model(
 
     A score is user factors · movie factors, of implicit alternating least squares, and a weight
     times what the factor model says; the weight is chosen on the rows that `factor_model` set aside
-    for its learning curve.
+    for its learning curve, and 0 where all ratings are alike.
 
     The folder holds all it takes to recommend: `Recommender.load(folder).recommend(user)`. Of the
     test part it knows who rated what, to leave it out of lists, but not the stars.
@@ -85,15 +85,20 @@ def ranking_model(
         ]
         (directory / "weights.json").write_text(json.dumps(weights), encoding="utf-8")
         chosen = next(row for row in weights if row["chosen"])
-        by_weight = ranking_plots.ndcg_by_weight(weights)
+        shown_of_weights: Metadata = {}
+        if len(weights) > 1:  # or there was nothing to weigh
+            png = ranking_plots.ndcg_by_weight(weights)
+            shown_of_weights = {
+                "validation_ndcg_at_10_liked": chosen["ndcg_liked"],
+                "ndcg_by_weight": picture(png, "ndcg by weight"),
+            }
         return {
             "device": str(device),
             "n_factors": config.n_factors,
             "train_seconds": fitted.seconds,
             "weight_of_predicted_rating": fitted.model.weight,
             "validation_ndcg_at_10": chosen["ndcg_all"],
-            "validation_ndcg_at_10_liked": chosen["ndcg_liked"],
-            "ndcg_by_weight": picture(by_weight, "ndcg by weight"),
+            **shown_of_weights,
             **({f"list_of_user_{someone}": table_of(rows_of(shown))} if len(shown) else {}),
         }
 

@@ -40,8 +40,8 @@ def rating_drift(
     """The ratings that the champion has not seen beside those it has, and how it predicts them.
 
     The champion is the last one that was made from other ratings than these. The checks warn of
-    changes that are beyond what is usual, and beyond chance. The pictures open behind
-    "[Show Markdown]".
+    changes that are beyond what is usual, and beyond chance; ratings without timestamps tell of no
+    change over time. The pictures open behind "[Show Markdown]".
     """
     champion = Champions(artifacts.store, context.log.info).before(ratings.data_version)
 
@@ -94,7 +94,7 @@ def figures(report: "DriftReport") -> dict[str, int | float]:
         "ratings_per_day_before": pace.before,
         "ratings_per_day_now": pace.now,
         "stars_apart": stars.size,
-        "unknown_share_before": report.unknown_before.either,
+        "unknown_share_before": report.unknown_before.either if report.unknown_before else None,
         "unknown_share_now": report.unknown_now.either,
         "champion_rmse_on_new": report.new.rmse,
         "champion_rmse_on_new_of_known": report.new_known.rmse,
@@ -124,12 +124,12 @@ def tables(report: "DriftReport") -> Metadata:
     return {
         "changes": table_of([{"of": name, **asdict(of)} for name, of in report.changes.items()]),
         "share_unknown": table_of(
-            [{"ratings": name, **asdict(of)} for name, of in unknown.items()]
+            [{"ratings": name, **asdict(of)} for name, of in unknown.items() if of]
         ),
         "champion_errors": table_of(
             [{"ratings": name, **asdict(of)} for name, of in errors.items()]
         ),
-        "champion_errors_by_week": table_of(weeks),
+        **({"champion_errors_by_week": table_of(weeks)} if weeks else {}),
         "stars_given": table_of(report.stars),
     }
 
@@ -138,8 +138,7 @@ def pictures(report: "DriftReport") -> Metadata:
     """Return the pictures that are shown of a report."""
     from cf_pipeline.recommender import drift_plots
 
-    drawn = {
-        "rmse_by_week": drift_plots.rmse_by_week(report.weeks, report.held_out_known),
-        "stars_before_and_now": drift_plots.stars_before_and_now(report.stars),
-    }
+    drawn = {"stars_before_and_now": drift_plots.stars_before_and_now(report.stars)}
+    if report.weeks:  # without timestamps there are none
+        drawn["rmse_by_week"] = drift_plots.rmse_by_week(report.weeks, report.held_out_known)
     return {name: picture(png, name.replace("_", " ")) for name, png in drawn.items()}

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cf_pipeline.recommender import plots, ranking_plots
+from cf_pipeline.recommender.factor_model import STARS
 from cf_pipeline.recommender.model_card import Picture, Table
+from cf_pipeline.recommender.rating_scale import RatingScale
 from cf_pipeline.recommender.recommendations import lists_of_each_movie
-from cf_pipeline.recommender.validation import RATING_SCALE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,8 +31,18 @@ FIGURES = {
 }
 
 
+def scale_of(evaluation: Mapping[str, Any]) -> RatingScale:
+    """Return the rating scale of what was evaluated; what was before this was told is of stars."""
+    return RatingScale(*evaluation.get("rating_scale", STARS))
+
+
 def rating_tables(evaluation: Mapping[str, Any]) -> list[Table]:
-    """Return the tables of predicted ratings; `evaluation` is what evaluation_metrics wrote."""
+    """Return the tables of predicted ratings; `evaluation` is what evaluation_metrics wrote.
+
+    There are none where all ratings are alike; so it is with the pictures.
+    """
+    if scale_of(evaluation).is_constant:
+        return []
     model = {"rmse": evaluation["rmse"], "mae": evaluation["mae"]}
     methods = {"factor_model": model, **evaluation["baselines"]}
     compared = [
@@ -81,9 +92,13 @@ def example_tables(recommender: Recommender) -> list[Table]:
     most_rated = recommender.counts.argsort(descending=True, stable=True)[:EXAMPLES].tolist()
     tables = []
     for title in [recommender.titles[movie] for movie in most_rated if movie]:
-        listed = recommender.recommend({title: RATING_SCALE[1]}, ROWS)
-        shown = listed[["title", "predicted_rating"]].to_dict("records")
-        tables.append(Table(f"For somebody who gave {title} all stars", _rows(shown)))
+        scale = recommender.model.rating.rating_scale
+        listed = recommender.recommend({title: scale.high}, ROWS)
+        words, columns = f"gave {title} the highest rating", ["title", "predicted_rating"]
+        if scale.is_constant:
+            words, columns = f"watched {title}", ["title", "score"]
+        shown = listed[columns].to_dict("records")
+        tables.append(Table(f"For somebody who {words}", _rows(shown)))
         similar = recommender.similar(title, ROWS)[["title", "cosine", "ratings"]]
         tables.append(Table(f"Most like {title}", _rows(similar.to_dict("records"))))
     return [table for table in tables if table.rows]
@@ -93,6 +108,8 @@ def rating_pictures(
     evaluation: Mapping[str, Any], curve: Sequence[Mapping[str, float | None]]
 ) -> list[Picture]:
     """Return the pictures of predicted ratings; `curve` is the factor model's learning curve."""
+    if scale_of(evaluation).is_constant:
+        return []
     baselines = {
         name: of["rmse"] for name, of in evaluation["baselines"].items() if of["rmse"] is not None
     }
@@ -134,12 +151,10 @@ def ranking_pictures(
     if ndcg:
         png = ranking_plots.ranking_beside_baselines(ndcg)
         pictures.append(Picture("NDCG@10 of lists by different orders", png))
-    pictures.append(
-        Picture(
-            "NDCG@10 on rows set aside, by the weight of the predicted rating",
-            ranking_plots.ndcg_by_weight(weights),
-        )
-    )
+    if len(weights) > 1:
+        png = ranking_plots.ndcg_by_weight(weights)
+        caption = "NDCG@10 on rows set aside, by the weight of the predicted rating"
+        pictures.append(Picture(caption, png))
     listed = lists_of_each_movie(recommendations, recommender)
     if listed.any():
         png = ranking_plots.coverage(recommender.counts[1:].numpy(), listed)

@@ -12,11 +12,11 @@ import numpy as np
 from cf_pipeline.recommender import metrics
 from cf_pipeline.recommender.features import SideFeatures
 from cf_pipeline.recommender.minibatches import EncodedRatings
+from cf_pipeline.recommender.rating_scale import RatingScale
 from cf_pipeline.recommender.splits import FOLDS, Mask, official_fold
-from cf_pipeline.recommender.validation import RATING_SCALE
 from cf_pipeline.recommender.vocabulary import Vocabulary
 
-# A method's figures on a fold: errors in stars and the like, and the `seconds` of its fit.
+# A method's figures on a fold: errors and the like, and the `seconds` of its fit.
 Score: TypeAlias = Mapping[str, float]
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def score_fit(
     model = fit(encoded, side).model
     seconds = time.perf_counter() - start
     model.vocabularies = known
-    return _score(test, model.predict(test["user"], test["movie"]), seconds)
+    return _score(train, test, model.predict(test["user"], test["movie"]), seconds)
 
 
 def score_baseline(predict: Predict, ratings: pd.DataFrame, in_test: Mask) -> Score:
@@ -85,11 +85,12 @@ def score_baseline(predict: Predict, ratings: pd.DataFrame, in_test: Mask) -> Sc
     train, test = ratings[~in_test], ratings[in_test]
     start = time.perf_counter()
     predicted = predict(train, test)
-    return _score(test, predicted, time.perf_counter() - start)
+    return _score(train, test, predicted, time.perf_counter() - start)
 
 
-def _score(test: pd.DataFrame, predicted: Ratings, seconds: float) -> Score:
-    actual, clamped = test["rating"].to_numpy(), np.clip(predicted, *RATING_SCALE)
+def _score(train: pd.DataFrame, test: pd.DataFrame, predicted: Ratings, seconds: float) -> Score:
+    scale = RatingScale.of(train["rating"])
+    actual, clamped = test["rating"].to_numpy(), np.clip(predicted, *scale)
     return {
         "rmse": metrics.rmse(actual, clamped),
         "mae": metrics.mae(actual, clamped),

@@ -13,8 +13,10 @@ from torch.special import ndtr
 
 from cf_pipeline.recommender import gibbs
 from cf_pipeline.recommender.draws import normal
-from cf_pipeline.recommender.factor_model import FactorModel
-from cf_pipeline.recommender.fits import Fit, check_y_range
+from cf_pipeline.recommender.factor_model import STARS, FactorModel
+from cf_pipeline.recommender.fits import Fit, constant_fit, resolve_y_range
+from cf_pipeline.recommender.posterior import levels_of
+from cf_pipeline.recommender.rating_scale import RatingScale
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,20 +42,41 @@ def fit(
 ) -> Fit:
     """Sample the posterior and distil it, on the device where the ratings are.
 
+    The sampler, whose priors are for stars, takes the ratings as if their scale were 1 to 5: what
+    it finds is the same on every scale. The progress is on the scale of the ratings, but for the
+    spread of weights.
+
     Raises:
         FloatingPointError: the sampler diverged.
         ValueError: `y_range` does not reach beyond the rating scale.
     """
     start = time.perf_counter()
-    check_y_range(settings, train)
-    sampled = gibbs.fit(train, side, settings, validation, log)
-    low, high = settings.y_range
-    model = distil(sampled.posterior, settings.n_factors, (low, high), settings.bias)
+    scale = RatingScale.of(train.ratings)
+    if scale.is_constant:
+        return constant_fit(scale, side, settings, validation, log)
+    y_range = resolve_y_range(settings, scale)
+
+    def in_stars(part: EncodedRatings) -> EncodedRatings:
+        if scale == STARS:
+            return part  # as they are, and no copy
+        return part._replace(ratings=1 + (part.ratings - scale.low) / scale.star)
+
+    of_validation = in_stars(validation) if validation else None
+    sampled = gibbs.fit(in_stars(train), side, settings, of_validation, log)
+    posterior = sampled.posterior.on_scale(scale, levels_of(train.ratings))
+    progress: list[dict[str, float | None]] = [
+        sweep._asdict()
+        | {
+            "validation_rmse": sweep.validation_rmse and scale.star * sweep.validation_rmse,
+            "noise_std": sweep.noise_std * (1 if posterior.ordinal else scale.star),
+        }
+        for sweep in sampled.trace
+    ]
     return Fit(
-        model,
-        [sweep._asdict() for sweep in sampled.trace],
+        distil(posterior, settings.n_factors, y_range, settings.bias),
+        progress,
         time.perf_counter() - start,
-        sampled.posterior.thinned(settings.kept_samples),
+        posterior.thinned(settings.kept_samples),
     )
 
 
@@ -66,7 +89,7 @@ def distil(
     mean's own best factors for items are kept, and users are regressed on them, so that a pass over
     blocks of users is enough: the matrix (n_users, n_items) is never in memory.
 
-    `y_range` must reach beyond the rating scale.
+    `y_range` must reach beyond the rating scale, from the first to the last of the levels.
     """
     low, high = y_range
     users, items = _stacked(posterior)
@@ -85,7 +108,8 @@ def distil(
     # Each factor as long for users as for items; one beyond the mean's rank is zero for both.
     scale = (user_factors.norm(dim=0) / basis.norm(dim=0)).sqrt().nan_to_num(1.0)
     with torch.device("meta"):  # the tables are made below
-        model = FactorModel(len(users), len(items), n_factors, y_range, bias)
+        rating_scale = RatingScale.of(posterior.levels)
+        model = FactorModel(len(users), len(items), n_factors, y_range, bias, rating_scale)
     tables = {"user_factors": user_factors / scale, "item_factors": basis * scale}
     if bias:
         tables |= {"user_bias": user_bias, "item_bias": item_bias.unsqueeze(1)}

@@ -2,6 +2,7 @@
 
 Ratings are frames with the columns user, movie, rating, timestamp; what the champion saw has `part`
 too, 'train' or 'test'. A user or movie is unknown to it that has no rating in its training part.
+A rating without a timestamp says nothing of what changed over time.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from cf_pipeline.recommender.drift_changes import (
     mean_by_users,
     told,
 )
-from cf_pipeline.recommender.validation import RATING_SCALE
+from cf_pipeline.recommender.rating_scale import RatingScale
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -42,7 +43,7 @@ class Unknown:
 
 @dataclass(frozen=True)
 class Errors:
-    """The champion's errors on `count` ratings of `users` people, in stars; None if there are none.
+    """The champion's errors on `count` ratings of `users` people; None if there are none.
 
     `standard_error` is that of the RMSE, None of fewer than two people.
     """
@@ -70,10 +71,11 @@ class DriftReport:
     """New ratings beside those the champion saw; `dataclasses.asdict` makes JSON of it.
 
     `new_users` and `new_movies` have no rating in either part. `recent_rows` are the champion's
-    latest ratings, as many as are new, or half of its own: `unknown_before` is what share of them
-    was unknown when they came. `stars` has rows `rating`, `before`, `now`, the shares of each
-    rating. Errors on `known` are those on pairs of a known user and a known movie; `held_out` is
-    the champion's test part. `changes` has a Change for each name in `drift_limits.LIMITS`.
+    latest ratings, as many as are new, or half of its own, 0 where either have no timestamps;
+    `unknown_before` is what share of them was unknown when they came. `stars` has rows `rating`,
+    `before`, `now`, the shares of each rating. Errors on `known` are those on pairs of a known user
+    and a known movie; `held_out` is the champion's test part. `changes` has a Change for each name
+    in `drift_limits.LIMITS`.
     """
 
     new_rows: int
@@ -81,7 +83,7 @@ class DriftReport:
     new_movies: int
     recent_rows: int
     unknown_now: Unknown
-    unknown_before: Unknown
+    unknown_before: Unknown | None
     unknown_in_test: Unknown
     stars: list[dict[str, float]]
     new: Errors
@@ -93,7 +95,7 @@ class DriftReport:
 
 
 def new_ratings(ratings: pd.DataFrame, seen: pd.DataFrame) -> pd.DataFrame:
-    """Return the ratings that are not in `seen`; one with other stars or of another time is new."""
+    """Return the ratings that are not in `seen`; another rating of a pair, or time, is new."""
     columns = ["user", "movie", "rating", "timestamp"]
     there = pd.MultiIndex.from_frame(ratings[columns]).isin(pd.MultiIndex.from_frame(seen[columns]))
     return ratings[~there].reset_index(drop=True)
@@ -107,7 +109,7 @@ def compare(
     Args:
         seen: the champion's ratings, with their part.
         new: those that came later; see `new_ratings`.
-        predicted_test: what the champion predicts of its test part, in stars, (n_test,).
+        predicted_test: what the champion predicts of its test part, (n_test,).
         predicted_new: what it predicts of the new ratings, (n_new,).
 
     Raises:
@@ -120,16 +122,19 @@ def compare(
             f"part and {len(test)} in its test part: to compare them, give one of each at least."
         )
     by_time, new_by_time = (
-        ratings.sort_values("timestamp", kind="stable") for ratings in (seen, new)
+        ratings.dropna(subset="timestamp").sort_values("timestamp", kind="stable")
+        for ratings in (seen, new)
     )
-    n_recent = min(len(new), len(seen) // 2)
-    older, recent = by_time.iloc[:-n_recent], by_time.iloc[-n_recent:]
+    n_recent = min(len(new_by_time), len(by_time) // 2)
+    n_older = len(by_time) - n_recent
+    older, recent = by_time.iloc[:n_older], by_time.iloc[n_older:]
+    scale = RatingScale.of(train["rating"])
     unknown_now, unknown_in_test = _unknown(new, train), _unknown(test, train)
     # As the champion would have found them, had it been fitted before they came.
     unknown_before = _unknown(recent, older[older["part"] == "train"])
     known, known_in_test = (~of.any(axis=1).to_numpy() for of in (unknown_now, unknown_in_test))
-    squares = _squared_errors(new, predicted_new)
-    test_squares = _squared_errors(test, predicted_test)
+    squares = _squared_errors(new, predicted_new, scale)
+    test_squares = _squared_errors(test, predicted_test, scale)
     new_known = _errors(squares[known], new[known])
     held_out_known = _errors(test_squares[known_in_test], test[known_in_test])
     stars, of_stars = change_of_stars(seen, new)
@@ -140,7 +145,7 @@ def compare(
         new_movies=int((~pd.Series(new["movie"].unique()).isin(seen["movie"])).sum()),
         recent_rows=n_recent,
         unknown_now=_shares(unknown_now),
-        unknown_before=_shares(unknown_before),
+        unknown_before=_shares(unknown_before) if n_recent else None,
         unknown_in_test=_shares(unknown_in_test),
         stars=stars,
         new=_errors(squares, new),
@@ -153,7 +158,7 @@ def compare(
             "stars": of_stars,
             "unknown_users": _change_of_unknown("user", *arrived),
             "unknown_movies": _change_of_unknown("movie", *arrived),
-            "rmse_of_known": _change_of_rmse(held_out_known, new_known),
+            "rmse_of_known": _change_of_rmse(held_out_known, new_known, scale),
         },
     )
 
@@ -174,9 +179,9 @@ def _shares(unknown: pd.DataFrame) -> Unknown:
     )
 
 
-def _squared_errors(ratings: pd.DataFrame, predicted: Numbers) -> Numbers:
-    """Return (predicted - actual)² (n,), what is predicted clamped to the scale of the ratings."""
-    clamped = np.clip(np.asarray(predicted, np.float64), *RATING_SCALE)
+def _squared_errors(ratings: pd.DataFrame, predicted: Numbers, scale: RatingScale) -> Numbers:
+    """Return (predicted - actual)² (n,), what is predicted clamped to the `scale`."""
+    clamped = np.clip(np.asarray(predicted, np.float64), *scale)
     squares: Numbers = (clamped - ratings["rating"].to_numpy(np.float64)) ** 2
     return squares
 
@@ -191,6 +196,8 @@ def _errors(squares: Numbers, ratings: pd.DataFrame) -> Errors:
 
 
 def _weeks(squares: Numbers, ratings: pd.DataFrame, known: npt.NDArray[np.bool_]) -> list[Week]:
+    timed = ratings["timestamp"].notna().to_numpy()
+    squares, ratings, known = squares[timed], ratings[timed], known[timed]
     day = ratings["timestamp"].dt.floor("D")
     monday = (day - pd.to_timedelta(day.dt.weekday, unit="D")).dt.strftime("%Y-%m-%d").to_numpy()
 
@@ -217,10 +224,11 @@ def _change_of_unknown(
     return change_of(f"unknown_{column}s", share, share_now, share_now - share, noise, users)
 
 
-def _change_of_rmse(before: Errors, now: Errors) -> Change:
+def _change_of_rmse(before: Errors, now: Errors, scale: RatingScale) -> Change:
     (rmse, error), (rmse_now, error_now) = (
         (np.nan if of is None else of for of in (errors.rmse, errors.standard_error))
         for errors in (before, now)
     )
     noise, users = float(np.hypot(error, error_now)), min(before.users, now.users)
-    return change_of("rmse_of_known", rmse, rmse_now, rmse_now - rmse, noise, users)
+    size = rmse_now - rmse
+    return change_of("rmse_of_known", rmse, rmse_now, size, noise, users, scale.star)

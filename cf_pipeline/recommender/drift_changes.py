@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from cf_pipeline.recommender.drift_limits import CLEAR, LEAST_USERS, LIMITS
+from cf_pipeline.recommender.rating_scale import nearest_levels
 
 Numbers: TypeAlias = npt.NDArray[np.floating]
 
@@ -31,7 +32,8 @@ class Change:
     - stars: the total variation distance of the distributions of ratings, ½ Σ |p - q|: the share of
       ratings that would need other stars to make them equal (Levin & Peres 2017, section 4.1); what
       to expect of it if only the standard errors of the shares part them. Unlike the population
-      stability index it is finite where a rating is never given.
+      stability index it is finite where a rating is never given. Where more than MOST_LEVELS
+      different ratings are given, each counts as the nearest of so many even steps.
     - the others: now - before; its standard error.
 
     None is what cannot be told. `users` is the number of people on the side that has fewer: with
@@ -48,10 +50,10 @@ class Change:
 
 
 def change_of(
-    name: str, before: float, now: float, size: float, noise: float, users: int
+    name: str, before: float, now: float, size: float, noise: float, users: int, unit: float = 1.0
 ) -> Change:
-    """Return the change by this name in LIMITS; NaN is what cannot be told."""
-    limit = LIMITS[name]
+    """Return the change by this name in LIMITS, its limit times `unit`; NaN cannot be told."""
+    limit = LIMITS[name] * unit
     return Change(
         before=told(before),
         now=told(now),
@@ -69,6 +71,8 @@ def change_of_pace(older: pd.DataFrame, recent: pd.DataFrame, new: pd.DataFrame)
     All are in the order of time. New ratings from before the last of `recent` came late, and do not
     count.
     """
+    if recent.empty:  # of ratings without timestamps
+        return change_of("ratings_per_day", np.nan, np.nan, np.nan, np.nan, 0)
     last = recent["timestamp"].iloc[-1]
     later = new[new["timestamp"] > last]
     before, now = _per_day(recent, older["timestamp"].iloc[-1]), _per_day(later, last)
@@ -82,10 +86,11 @@ def change_of_stars(
     before: pd.DataFrame, now: pd.DataFrame
 ) -> tuple[list[dict[str, float]], Change]:
     """Return rows `rating`, `before`, `now`, the shares of each, and how far these are apart."""
-    levels = np.union1d(before["rating"], now["rating"])
+    both = np.concatenate([before["rating"].to_numpy(), now["rating"].to_numpy()])
+    levels, place = nearest_levels(both)
     (shares, error), (shares_now, error_now) = (
-        mean_by_users(ratings["rating"].to_numpy()[:, None] == levels, ratings["user"])
-        for ratings in (before, now)
+        _shares_by_users(of, len(levels), ratings["user"])
+        for of, ratings in zip(np.split(place, [len(before)]), (before, now), strict=True)
     )
     rows = np.column_stack([levels, shares, shares_now]).astype(float).tolist()
     distance = float(np.abs(shares_now - shares).sum() / 2)
@@ -100,18 +105,38 @@ def change_of_stars(
 
 def mean_by_users(
     values: Numbers | npt.NDArray[np.bool_], users: pd.Series[int]
-) -> tuple[Numbers, Numbers]:
-    """Return the mean (…) of values (n, …) over n ratings, and its standard error by users (n,).
+) -> tuple[float, float]:
+    """Return the mean of values (n,) over n ratings, and its standard error by users (n,).
 
-    The error is √(G / (G - 1) Σ_g (Σ_i∈g (x_i - mean))²) / n with G users, and NaN of one.
+    The error is √(G / (G - 1) Σ_g (Σ_i∈g (x_i - mean))²) / n with G users, and NaN of one. Of no
+    ratings both are NaN.
     """
-    mean = np.asarray(values.mean(axis=0))
+    if len(values) == 0:
+        return np.nan, np.nan
+    mean = float(values.mean())
     group, known = pd.factorize(users)
-    order, n_users = np.argsort(group, kind="stable"), len(known)
-    starts = np.searchsorted(group[order], np.arange(n_users))
-    sums = np.add.reduceat(values[order] - mean, starts, axis=0)
-    scale = n_users / (n_users - 1) if n_users > 1 else np.nan
-    return mean, np.asarray(np.sqrt(scale * (sums**2).sum(axis=0)) / len(values))
+    return mean, float(_standard_error(np.bincount(group, values - mean, len(known)), len(values)))
+
+
+def _shares_by_users(
+    place: npt.NDArray[np.integer], n_levels: int, users: pd.Series[int]
+) -> tuple[Numbers, Numbers]:
+    """Return the share of each level, (n_levels,), and its standard error as of `mean_by_users`.
+
+    `place` (n,) is the level of each rating.
+    """
+    group, known = pd.factorize(users)
+    counts = np.bincount(group * n_levels + place, minlength=len(known) * n_levels)
+    counts = counts.reshape(len(known), n_levels)
+    shares = counts.sum(axis=0) / len(place)
+    sums: Numbers = counts - counts.sum(axis=1, keepdims=True) * shares
+    return shares, _standard_error(sums, len(place))
+
+
+def _standard_error(sums: Numbers | npt.NDArray[np.integer], n: int) -> Numbers:
+    """Return the error of a mean over n ratings from users' sums of deviations (n_users, …)."""
+    scale = len(sums) / (len(sums) - 1) if len(sums) > 1 else np.nan
+    return np.asarray(np.sqrt(scale * (sums**2).sum(axis=0)) / n)
 
 
 def fewest_users(*sides: pd.DataFrame) -> int:

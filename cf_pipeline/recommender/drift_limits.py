@@ -16,7 +16,7 @@ LIMITS: Mapping[str, float] = {
     "stars": 0.15,  # share of the ratings; so are the next two
     "unknown_users": 0.1,
     "unknown_movies": 0.1,
-    "rmse_of_known": 0.15,  # stars
+    "rmse_of_known": 0.15,  # stars of 1 to 5: quarters of the rating scale
 }
 
 
@@ -32,6 +32,8 @@ EVIDENCE = (
     f"A warning takes a change of more than {CLEAR:g} times what chance makes of it, with people, "
     f"not ratings, as the sample, and at least {LEAST_USERS} of them before and now."
 )
+# What takes ratings with timestamps.
+OVER_TIME = ("ratings_per_day", "unknown_users", "unknown_movies")
 DRIFT_CHECKS: Mapping[str, DriftCheck] = {
     "new_ratings_come_as_often_as_before": DriftCheck(
         "Since the champion's last rating, as many came a day as among its latest: at most "
@@ -41,7 +43,7 @@ DRIFT_CHECKS: Mapping[str, DriftCheck] = {
         ("ratings_per_day",),
     ),
     "stars_are_given_as_before": DriftCheck(
-        f"At most {LIMITS['stars']:.0%} of the new ratings would need other stars for each to be "
+        f"At most {LIMITS['stars']:.0%} of the new ratings would need to be others for each to be "
         "given as often as among those the champion saw (total variation distance).",
         ("stars",),
     ),
@@ -53,7 +55,8 @@ DRIFT_CHECKS: Mapping[str, DriftCheck] = {
     ),
     "the_champion_predicts_new_ratings_as_well": DriftCheck(
         "The champion's RMSE on new ratings of people and movies that it knows is at most "
-        f"{LIMITS['rmse_of_known']:g} stars above that on its own held-out part.",
+        f"{LIMITS['rmse_of_known']:g} stars (of 1 to 5; of another scale, quarters of it) above "
+        "that on its own held-out part.",
         ("rmse_of_known",),
     ),
 }

@@ -10,6 +10,7 @@ import numpy as np
 from cf_pipeline.recommender.plots import (
     BLUE,
     GREY,
+    MOST_TICKS,
     QUIET,
     add_legend,
     new_figure,
@@ -34,7 +35,7 @@ def rmse_by_week(weeks: Sequence[Week], held_out_known: Errors) -> bytes:
     """
     refuse_empty(len(weeks), "weeks")
     figure, axes = new_figure(
-        "The champion week by week", "week from (Monday)", "RMSE (stars) ± 2 standard errors"
+        "The champion week by week", "week from (Monday)", "RMSE ± 2 standard errors"
     )
     mondays = np.array([week.week for week in weeks], "datetime64[D]")
     for colour, label, errors in (
@@ -66,7 +67,7 @@ def rmse_by_week(weeks: Sequence[Week], held_out_known: Errors) -> bytes:
 def stars_before_and_now(rows: Sequence[Mapping[str, float]]) -> bytes:
     """Draw the share of each `rating`, `before` and `now`, as bars side by side."""
     refuse_empty(len(rows), "ratings")
-    figure, axes = new_figure("Stars given", "rating (stars)", "share of ratings (%)")
+    figure, axes = new_figure("Ratings given", "rating", "share of ratings (%)")
     places = np.arange(len(rows))
     for key, colour, label, side in (
         ("before", GREY, "that the champion saw", -WIDTH / 2),
@@ -74,6 +75,7 @@ def stars_before_and_now(rows: Sequence[Mapping[str, float]]) -> bytes:
     ):
         shares = [100 * row[key] for row in rows]
         axes.bar(places + side, shares, WIDTH, color=colour, label=label)
-    axes.set_xticks(places, [f"{row['rating']:g}" for row in rows])
+    step = math.ceil(len(rows) / MOST_TICKS)
+    axes.set_xticks(places[::step], [f"{row['rating']:.4g}" for row in rows[::step]])
     add_legend(axes)
     return png_of(figure)

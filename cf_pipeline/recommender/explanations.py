@@ -24,13 +24,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from cf_pipeline.recommender.ranking_model import RankingModel
+    from cf_pipeline.recommender.rating_scale import RatingScale
 
 REASONS = 3
+ROUNDING = 1e-5  # of a sum of ratings, in float32
 NUMBERS_AT_ONCE = 1 << 22
 
 
 class Rated(NamedTuple):
-    """What each of n rows rated: `items` tells where, and `ratings` (n_ratings,) are the stars."""
+    """What each of n rows rated: `items` tells where, and `ratings` (n_ratings,) tells how."""
 
     items: Seen
     ratings: Tensor
@@ -100,33 +102,36 @@ def _reasons(
         torch.zeros_like(of_rated[:, 0]),
     )
     solved = torch.cholesky_solve(factors[listed].mT, root)
-    liked = ratings * counts >= ratings.sum(dim=1, keepdim=True)
+    # The sum of a hundred equal ratings may be a little off a hundred times one.
+    slack = ROUNDING * ratings.abs().sum(dim=1, keepdim=True)
+    liked = ratings * counts >= ratings.sum(dim=1, keepdim=True) - slack
     shares = ((1 + settings.confidence) * of_rated @ solved).masked_fill(~liked.unsqueeze(2), 0)
     weights, best = shares.mT.topk(REASONS)
     places = index.unsqueeze(1).expand(-1, listed.shape[1], -1).gather(2, best)
     return Reasons(places.where(weights > 0, -1), weights.clamp(min=0))
 
 
-def sentences(found: Reasons, rated: Rated, titles: Sequence[str]) -> pa.StringArray:
+def sentences(
+    found: Reasons, rated: Rated, titles: Sequence[str], scale: RatingScale
+) -> pa.StringArray:
     """Return the reasons in words (n · k,), 'Title, 5 stars; Title, 4 stars', null without any.
 
-    They were found among what was `rated`; `titles` (n_items,) are the items'.
+    They were found among what was `rated`, on the `scale`; `titles` (n_items,) are the items'.
     """
     items, ratings = rated.items.columns, rated.ratings
     places = found.places.reshape(-1, REASONS)
     levels, level = torch.unique(ratings, return_inverse=True)
-    of_level = pa.array(
-        [f"{stars:g} star{'' if stars == 1 else 's'}" for stars in levels.tolist()], pa.string()
-    )
+    words = [f", {scale.words(level)}".removesuffix(", ") for level in levels.tolist()]
+    of_level = pa.array(words, pa.string())
     of_item = pa.array(titles, pa.string())
     columns = []
     for place in places.T:
         there = place >= 0
-        title, stars = (
+        title, how = (
             values.take(pa.array(pad(index, (0, 1))[place].numpy(), mask=~there.numpy()))
             for values, index in ((of_item, items), (of_level, level))
         )
-        columns.append(pc.fill_null(pc.binary_join_element_wise(title, stars, ", "), ""))
+        columns.append(pc.fill_null(pc.binary_join_element_wise(title, how, ""), ""))
     # The nulls are the last ones of a row. To skip them loses all rows where there is nothing else.
     joined = pc.utf8_rtrim(pc.binary_join_element_wise(*columns, "; "), "; ")
     return pc.if_else(pc.equal(joined, ""), pa.scalar(None, pa.string()), joined)

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import torch
-from pydantic import BaseModel, Field, FiniteFloat
+from pydantic import BaseModel, Field, FiniteFloat, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cf_pipeline.recommender.bounded import read_at_most
+from cf_pipeline.recommender.rating_scale import RatingScale
 from cf_pipeline.recommender.vocabulary import MOST_IDS, Vocabulary
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ SHAPE = "model.json"
 USER_VOCABULARY = "user_vocabulary.parquet"
 MOVIE_VOCABULARY = "movie_vocabulary.parquet"
 MOST_HEADER_BYTES = 1 << 16  # of `model.json`, and of what the weights' file has beside the weights
+STARS = RatingScale(1.0, 5.0)  # of models that do not say
 REMEDY = "Materialize factor_model again, or save the model anew."
 
 
@@ -39,9 +41,19 @@ class ModelShape(BaseModel):
     n_items: int = Field(gt=0, le=MOST_IDS)
     n_factors: int = Field(gt=0)
     y_range: tuple[FiniteFloat, FiniteFloat]
+    rating_scale: tuple[FiniteFloat, FiniteFloat] = STARS
     bias: bool
     user_vocabulary_sha256: str
     movie_vocabulary_sha256: str
+
+    @model_validator(mode="after")
+    def _check_scale(self) -> Self:
+        low, high = self.rating_scale
+        bottom, top = self.y_range
+        stated = "rating_scale" in self.model_fields_set
+        if stated and not bottom <= low <= high <= top:
+            raise ValueError(f"rating_scale {low:g} to {high:g} is not in y_range {self.y_range}")
+        return self
 
     def check_length(self, path: Path) -> None:
         """Raise ValueError unless `path` is as long as weights of this shape, before it is read."""
@@ -64,8 +76,8 @@ class FactorModel(nn.Module):
 
     The tables are embeddings: `user_factors` (n_users, n_factors), `item_factors` (n_items,
     n_factors), and with `bias` `user_bias` (n_users, 1), `item_bias` (n_items, 1). Index 0 is the
-    unknown user or item. `y_range` is a little wider than the rating scale, whose ends a sigmoid
-    would never reach.
+    unknown user or item. `y_range` is a little wider than `rating_scale`, the least and the
+    greatest rating, whose ends a sigmoid would never reach: what is shown is clamped to that.
     """
 
     def __init__(
@@ -75,9 +87,11 @@ class FactorModel(nn.Module):
         n_factors: int,
         y_range: tuple[float, float] = (0.0, 5.5),
         bias: bool = True,
+        rating_scale: tuple[float, float] = STARS,
     ) -> None:
         super().__init__()
         self.y_range = y_range
+        self.rating_scale = RatingScale(*rating_scale)
         self.bias = bias
         self.vocabularies: tuple[Vocabulary, Vocabulary] | None = None
         self.user_factors = nn.Embedding(n_users, n_factors)
@@ -132,6 +146,7 @@ class FactorModel(nn.Module):
             n_items=self.item_factors.num_embeddings,
             n_factors=self.user_factors.embedding_dim,
             y_range=self.y_range,
+            rating_scale=self.rating_scale,
             bias=self.bias,
             user_vocabulary_sha256=users.digest(),
             movie_vocabulary_sha256=movies.digest(),
@@ -167,7 +182,12 @@ class FactorModel(nn.Module):
             movies = Vocabulary.load(folder / MOVIE_VOCABULARY, most=shape.n_items)
             with torch.device("meta"):  # the tables come from the file
                 model = cls(
-                    shape.n_users, shape.n_items, shape.n_factors, shape.y_range, shape.bias
+                    shape.n_users,
+                    shape.n_items,
+                    shape.n_factors,
+                    shape.y_range,
+                    shape.bias,
+                    shape.rating_scale,
                 )
         except (OSError, ValueError, SafetensorError) as error:
             raise ModelFileError(

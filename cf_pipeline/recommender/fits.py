@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+from cf_pipeline.recommender.factor_model import FactorModel
 
-    from cf_pipeline.recommender.factor_model import FactorModel
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from cf_pipeline.recommender.features import SideFeatures
     from cf_pipeline.recommender.minibatches import EncodedRatings
     from cf_pipeline.recommender.posterior import Posterior
+    from cf_pipeline.recommender.rating_scale import RatingScale
     from cf_pipeline.recommender.settings import ModelSettings
 
 
@@ -30,15 +34,47 @@ class Fit:
     posterior: Posterior | None = field(default=None, repr=False)
 
 
-def check_y_range(settings: ModelSettings, train: EncodedRatings) -> None:
-    """Raise ValueError unless the range of predictions reaches beyond the ratings' scale."""
+def resolve_y_range(settings: ModelSettings, scale: RatingScale) -> tuple[float, float]:
+    """Return the range of predictions: as it is set, or where it is not, by the rating scale.
+
+    Raises:
+        ValueError: it is set, and does not reach beyond the scale.
+    """
+    if settings.y_range is None or scale.is_constant:
+        return scale.y_range
     low, high = settings.y_range
-    least, greatest = (end.item() for end in train.ratings.aminmax())
-    if not low < least <= greatest < high:
+    if not low < scale.low <= scale.high < high:
         raise ValueError(
-            f"y_range {settings.y_range} must reach beyond the ratings, {least:g} to {greatest:g}, "
-            "whose ends a sigmoid never reaches: lower its low, raise its high."
+            f"y_range {settings.y_range} must reach beyond the ratings, {scale.low:g} to "
+            f"{scale.high:g}, whose ends a sigmoid never reaches: lower its low, raise its high, "
+            "or leave it out."
         )
+    return low, high
+
+
+def constant_fit(
+    scale: RatingScale,
+    side: SideFeatures,
+    settings: ModelSettings,
+    validation: EncodedRatings | None,
+    log: Callable[[str], None],
+) -> Fit:
+    """Return the model of ratings that are all alike: its tables are zero, and it predicts that.
+
+    Such are events, that only say that something was watched: there is nothing else to learn.
+    """
+    start = time.perf_counter()
+    log(f"All ratings are {scale.low:g}: there are none to predict, and lists go by who saw what.")
+    n_users, n_items, y_range = len(side.users), len(side.items), scale.y_range
+    with side.users.device:
+        model = FactorModel(n_users, n_items, settings.n_factors, y_range, settings.bias, scale)
+    for table in model.parameters():
+        torch.nn.init.zeros_(table)
+    off = None
+    if validation:
+        off = (validation.ratings - scale.low).square().mean().sqrt().item()
+    progress = [{"epoch": 1, "train_rmse": 0.0, "validation_rmse": off}]
+    return Fit(model, progress, time.perf_counter() - start)
 
 
 def resolve_device(name: str, sparse: bool) -> torch.device:

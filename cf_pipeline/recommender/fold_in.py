@@ -20,10 +20,10 @@ def fold_in(model: FactorModel, items: Tensor, ratings: Tensor, rating_std: floa
 
         Σ (r_i - sigmoid_range(w·[q_i, 1] + c_i))² / σ² + (w - m)ᵀ C⁻¹ (w - m)  →  min
 
-    with σ the standard deviation `rating_std` of ratings about predictions, in stars, and m and C
-    the mean and covariance of the known users' w (empirical Bayes: Efron & Morris 1973), by
-    Gauss-Newton steps, each of the length that lowers it most: where the sigmoid is flat, a whole
-    step can lead away. `ratings` must lie inside `y_range`.
+    with σ the standard deviation `rating_std` of ratings about predictions, and m and C the mean
+    and covariance of the known users' w (empirical Bayes: Efron & Morris 1973), by Gauss-Newton
+    steps, each of the length that lowers it most: where the sigmoid is flat, a whole step can lead
+    away. `ratings` must lie inside `y_range`.
     """
     low, high = model.y_range
     known = _columns(model, "user")[1:]
@@ -68,7 +68,12 @@ def _with_user(model: FactorModel, weights: Tensor) -> FactorModel:
     n_users, n_factors = state["user_factors.weight"].shape
     with torch.device("meta"):  # the tables are those above
         extended = FactorModel(
-            n_users, model.item_factors.num_embeddings, n_factors, model.y_range, model.bias
+            n_users,
+            model.item_factors.num_embeddings,
+            n_factors,
+            model.y_range,
+            model.bias,
+            model.rating_scale,
         )
     extended.load_state_dict(state, assign=True)
     return extended

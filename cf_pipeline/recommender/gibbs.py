@@ -23,7 +23,7 @@ from cf_pipeline.recommender.budget import both_sides
 from cf_pipeline.recommender.features import low_rank_features
 from cf_pipeline.recommender.gibbs_side import Side
 from cf_pipeline.recommender.likelihoods import GaussianLikelihood, Likelihood, OrdinalLikelihood
-from cf_pipeline.recommender.posterior import Posterior, Sample
+from cf_pipeline.recommender.posterior import Posterior, Sample, levels_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,8 +117,7 @@ class Sampler:
         rank, seed, width = settings.feature_rank, settings.seed, settings.sampled_factors + 1
         generator = torch.Generator(ratings.device).manual_seed(seed)
         self.ordinal = settings.likelihood == "ordinal"
-        # By pieces: to sort all would take as much room again.
-        self.levels = torch.cat([piece.ratings.unique() for piece in train.pieces()]).unique()
+        self.levels = levels_of(ratings, self.ordinal)
         if len(self.levels) < 2:
             raise ValueError(
                 f"All ratings are {self.levels.tolist()}, which says nothing of anybody: train on "

@@ -15,8 +15,9 @@ from torch.optim.lr_scheduler import OneCycleLR
 from cf_pipeline.recommender.budget import both_sides
 from cf_pipeline.recommender.factor_model import FactorModel
 from cf_pipeline.recommender.features import SideFeatures, low_rank_features
-from cf_pipeline.recommender.fits import Fit, check_y_range
+from cf_pipeline.recommender.fits import Fit, constant_fit, resolve_y_range
 from cf_pipeline.recommender.minibatches import EncodedRatings, Minibatches
+from cf_pipeline.recommender.rating_scale import RatingScale
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +29,7 @@ LOSSES = {"mse": functional.mse_loss, "l1": functional.l1_loss}
 
 
 class Epoch(NamedTuple):
-    """Where a fit stood after an epoch, in stars; without a validation part that is None."""
+    """Where a fit stood after an epoch, on the rating scale; None without a validation part."""
 
     epoch: int
     train_rmse: float
@@ -66,15 +67,18 @@ def fit(
     AdamW (Loshchilov & Hutter 2019) under a one-cycle schedule (Smith & Topin 2018). With
     `settings.feature_rank` the tables start from a feature prior, which is folded into them at the
     end, so that the result is the plain model either way. Row 0, the unknown user or item, is the
-    mean of the others: what is said of nobody in particular.
+    mean of the others: what is said of nobody in particular. Errors count in quarters of the rating
+    scale, so that the settings mean the same on every scale.
 
     Raises:
         FloatingPointError: the fit diverged.
         ValueError: `y_range` does not reach beyond the rating scale.
     """
     start = time.perf_counter()
-    check_y_range(settings, train)
-    model = _initial_model(train, side, settings)
+    scale = RatingScale.of(train.ratings)
+    if scale.is_constant:
+        return constant_fit(scale, side, settings, validation, log)
+    model = _initial_model(train, side, settings, scale)
     batches = Minibatches(train, settings.batch_size, settings.seed)
     optimizer = torch.optim.AdamW(
         model.parameters(),
@@ -91,7 +95,7 @@ def fit(
     curve = []
     for epoch in range(1, settings.epochs + 1):
         for users, items, ratings in batches:
-            loss = loss_of(model(users, items), ratings)
+            loss = loss_of(model(users, items) / scale.star, ratings / scale.star)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -103,13 +107,16 @@ def fit(
 
 
 def _initial_model(
-    train: EncodedRatings, side: SideFeatures, settings: GradientDescentSettings
+    train: EncodedRatings,
+    side: SideFeatures,
+    settings: GradientDescentSettings,
+    scale: RatingScale,
 ) -> FactorModel:
     device = train.ratings.device
     n_users, n_items = len(side.users), len(side.items)
-    low, high = settings.y_range
+    y_range = resolve_y_range(settings, scale)
     with device:
-        model = FactorModel(n_users, n_items, settings.n_factors, (low, high), settings.bias)
+        model = FactorModel(n_users, n_items, settings.n_factors, y_range, settings.bias, scale)
     if settings.feature_rank:
         features = _features(train, side, settings)
         for name, table in model.tables().items():
@@ -149,12 +156,10 @@ def _finish(model: FactorModel) -> None:
 def _evaluate(
     epoch: int, model: FactorModel, train: EncodedRatings, validation: EncodedRatings | None
 ) -> Epoch:
-    low, high = train.ratings.aminmax()
-
     def rmse(part: EncodedRatings) -> float:
         total = 0.0
         for users, items, ratings in part.pieces():
-            errors = model(users, items).clamp(low, high) - ratings
+            errors = model(users, items).clamp(*model.rating_scale) - ratings
             total += errors.square().sum(dtype=torch.float64).item()
         return math.sqrt(total / len(part.ratings))
 

@@ -19,6 +19,7 @@ from cf_pipeline.recommender.draws import (
     normal_probability,
     truncated_normal,
 )
+from cf_pipeline.recommender.posterior import between
 
 if TYPE_CHECKING:
     from cf_pipeline.recommender.gibbs_side import Side
@@ -56,7 +57,7 @@ class GaussianLikelihood:
     ) -> None:
         self.mean = train.ratings.mean()
         self.precision = torch.ones(n_users, device=levels.device)
-        self.edges = (levels[1:] + levels[:-1]) / 2
+        self.edges = between(levels)
         self._alpha = torch.ones_like(self.mean)
         self._generator = generator
 

@@ -17,6 +17,8 @@ from cf_pipeline.recommender.model_card_page import PAGE
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from cf_pipeline.recommender.rating_scale import RatingScale
+
 LEAST_ROUNDED = 1e-3  # what is nearer to zero would be shown as another number, or as zero
 
 
@@ -45,12 +47,14 @@ class Picture:
 class ModelCard:
     """What a card says. Names of figures and settings are shown with spaces for underscores.
 
-    `summary` are the few figures that stand at the top; `bias` tells whether the factor model has
-    biases; `made_from` maps what the models were made from to its version.
+    `summary` are the few figures that stand at the top; `scale` is that of the ratings, and `bias`
+    tells whether the factor model has biases; `made_from` maps what the models were made from to
+    its version.
     """
 
     summary: Mapping[str, object]
     data: Mapping[str, object]
+    scale: RatingScale
     bias: bool
     settings: Mapping[str, Mapping[str, object]]
     rating: Sequence[Table]

@@ -104,16 +104,22 @@ figcaption { color: var(--quiet); font-size: .875rem }
 <h3>Settings of {{ name | words }}</h3>
 {{ pairs(settings) }}
 {% endfor %}
+{% if card.pictures["learnt"] %}
 <h2 id="learnt">What the factor model learnt</h2>
 {{ pictures(card.pictures["learnt"], "large") }}
+{% endif %}
 <h2 id="ratings">How well ratings are predicted</h2>
-<p>Errors are in stars, on the test part, whose ratings no fit has seen.</p>
+{% if card.scale.is_constant %}
+<p>All ratings of the training part are alike, so there are none to predict: the factor model is a constant, and lists go by what people choose to watch alone.</p>
+{% else %}
+<p>Ratings are from {{ card.scale.low | shown }} to {{ card.scale.high | shown }}. Errors are on that scale, on the test part, whose ratings no fit has seen.</p>
+{% endif %}
 {% for of in card.rating %}
 {{ table(of) }}
 {% endfor %}
 {{ pictures(card.pictures["rating"]) }}
 <h2 id="lists">How well lists find what people went on to rate</h2>
-<p>All movies that a user has not rated in the training part are ranked, none is left out. What the user rated in the test part is relevant: all of it, or what was liked, 4 stars or more. Figures are means over users, those at 10 of the ten best.</p>
+<p>All movies that a user has not rated in the training part are ranked, none is left out. What the user rated in the test part is relevant: all of it{{ ", or what was liked, rated " ~ card.scale.liked | shown ~ " or more" if not card.scale.is_constant }}. Figures are means over users, those at 10 of the ten best.</p>
 {% for of in card.ranking %}
 {{ table(of) }}
 {% endfor %}

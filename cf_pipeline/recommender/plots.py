@@ -1,8 +1,8 @@
 """Pictures of a fit and of its errors, as PNG bytes that are equal for equal inputs.
 
 They stand on a light ground of their own, so they read alike in a light and in a dark UI, and are
-drawn without pyplot, so drawing leaves no state behind. Ratings and errors are in stars, an error
-is predicted - actual, and arrays are (n,). What has nothing to show raises ValueError.
+drawn without pyplot, so drawing leaves no state behind. Ratings and errors are on any scale, an
+error is predicted - actual, and arrays are (n,). What has nothing to show raises ValueError.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
+from cf_pipeline.recommender.rating_scale import nearest_levels
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -27,11 +29,12 @@ SIZE = (6.4, 3.6)  # inches
 DPI = 80
 GROUND, INK, QUIET, GRID = "#ffffff", "#24292f", "#6e7781", "#e6e8eb"
 BLUE, ORANGE, GREY = "#0969da", "#c2570c", "#aab4be"
+MOST_TICKS = 11  # of ratings on an axis
 
 
 def learning_curve(curve: Sequence[Mapping[str, float | None]]) -> bytes:
     """Draw the `train_rmse` and the `validation_rmse`, where known, of each `epoch` or `sweep`."""
-    figure, axes = new_figure("Learning curve", _step(curve), "RMSE (stars)")
+    figure, axes = new_figure("Learning curve", _step(curve), "RMSE")
     names = {"train_rmse": ("training", GREY), "validation_rmse": ("validation", BLUE)}
     drawn = [_line(axes, curve, key, *names[key]) for key in names]
     refuse_empty(sum(drawn), "epochs with an RMSE")
@@ -54,12 +57,16 @@ def sampler_trace(trace: Sequence[Mapping[str, float | None]]) -> bytes:
 
 
 def predicted_against_actual(actual: Numbers, predicted: Numbers) -> bytes:
-    """Draw what was predicted where the actual rating was 1, 2, …: its mean and its spread."""
+    """Draw what was predicted where the actual rating was 1, 2, …: its mean and its spread.
+
+    Of more different ratings than MOST_TICKS, each is drawn at the nearest of so many even steps.
+    """
     refuse_empty(len(actual), "ratings")
-    x = "actual rating (stars), and how many of them"
-    figure, axes = new_figure("Predicted against actual", x, "predicted rating (stars)")
-    stars = np.unique(actual)
-    groups = [predicted[actual == star] for star in stars]
+    x = "actual rating, and how many of them"
+    figure, axes = new_figure("Predicted against actual", x, "predicted rating")
+    levels, place = nearest_levels(actual, MOST_TICKS)
+    given = np.unique(place)
+    groups, stars = [predicted[place == level] for level in given], levels[given]
     low, first, third, high = np.array([np.quantile(g, (0.1, 0.25, 0.75, 0.9)) for g in groups]).T
     axes.plot(stars, stars, "--", color=QUIET, linewidth=1, label="perfect", zorder=1)
     axes.vlines(stars, low, high, color=GREY, linewidth=3, label="middle 80 %")
@@ -67,22 +74,21 @@ def predicted_against_actual(actual: Numbers, predicted: Numbers) -> bytes:
     means = [group.mean() for group in groups]
     axes.plot(stars, means, "o", color=GROUND, markeredgecolor=INK, label="mean", zorder=3)
     axes.set_xticks(
-        stars, [f"{star:g}\n{len(group):,}" for star, group in zip(stars, groups, strict=True)]
+        stars, [f"{star:.4g}\n{len(group):,}" for star, group in zip(stars, groups, strict=True)]
     )
     add_legend(axes)
     return png_of(figure)
 
 
-def error_histogram(errors: Numbers) -> bytes:
-    """Draw how often which error is made, in bins a quarter of a star wide."""
+def error_histogram(errors: Numbers, star: float) -> bytes:
+    """Draw how often which error is made, in bins a quarter of a `star` wide."""
     refuse_empty(len(errors), "errors")
-    figure, axes = new_figure(
-        "Errors", "predicted minus actual rating (stars)", "share of ratings (%)"
-    )
-    reach = max(1.0, np.ceil(np.abs(errors).max()))
-    counts, edges = np.histogram(errors, np.arange(-reach, reach + 0.25, 0.25))
+    figure, axes = new_figure("Errors", "predicted minus actual rating", "share of ratings (%)")
+    reach = max(1.0, np.ceil(np.abs(errors).max() / star))
+    counts, edges = np.histogram(errors, star * np.arange(-reach, reach + 0.25, 0.25))
     label = f"mean {np.mean(errors):+.3f}, standard deviation {np.std(errors):.3f}"
-    axes.bar(edges[:-1], 100 * counts / len(errors), 0.23, align="edge", color=BLUE, label=label)
+    share, width = 100 * counts / len(errors), 0.23 * star
+    axes.bar(edges[:-1], share, width, align="edge", color=BLUE, label=label)
     axes.axvline(0, color=INK, linewidth=1)
     add_legend(axes)
     return png_of(figure)
@@ -95,7 +101,7 @@ def residual_by_user_activity(n_training_ratings: Numbers, residuals: Numbers) -
     """
     refuse_empty(len(residuals), "errors")
     x = "training ratings of the user, and how many test ratings"
-    figure, axes = new_figure("Errors by the user's activity", x, "error (stars)")
+    figure, axes = new_figure("Errors by the user's activity", x, "error")
     doublings = np.frexp(n_training_ratings)[1]  # 0, 1, 2-3, 4-7, … are 0, 1, 2, 3, …
     group, place = np.unique(doublings, return_inverse=True)
     count = np.bincount(place)
@@ -121,14 +127,12 @@ def residual_by_user_activity(n_training_ratings: Numbers, residuals: Numbers) -
 
 
 def calibration(bins: Sequence[Mapping[str, float]]) -> bytes:
-    """Draw how often what was given a probability came true: rows `probability`, `share`, `count`.
+    """Draw how often what was probably liked was: rows `probability`, `share`, `count`.
 
     The bars reach over two standard errors of a share.
     """
     refuse_empty(len(bins), "bins of probabilities")
-    figure, axes = new_figure(
-        "Calibration", "predicted probability of 4 stars or more", "share that had them"
-    )
+    figure, axes = new_figure("Calibration", "predicted probability to be liked", "share that was")
     probability, share, count = (
         np.array([row[key] for row in bins]) for key in ("probability", "share", "count")
     )
@@ -143,7 +147,7 @@ def calibration(bins: Sequence[Mapping[str, float]]) -> bytes:
 def rmse_by_uncertainty(groups: Sequence[Mapping[str, float]]) -> bytes:
     """Draw the errors made where an error of some size was expected: rows `expected`, `rmse`."""
     refuse_empty(len(groups), "groups of predictions")
-    figure, axes = new_figure("Errors by uncertainty", "predicted error (stars)", "RMSE (stars)")
+    figure, axes = new_figure("Errors by uncertainty", "predicted error", "RMSE")
     expected, rmse = (np.array([row[key] for row in groups]) for key in ("expected", "rmse"))
     ends = [min(expected.min(), rmse.min()), max(expected.max(), rmse.max())]
     axes.plot(ends, ends, "--", color=QUIET, linewidth=1, label="perfect", zorder=1)
@@ -155,9 +159,7 @@ def rmse_by_uncertainty(groups: Sequence[Mapping[str, float]]) -> bytes:
 def leaderboard(rows: Sequence[Mapping[str, Any]]) -> bytes:
     """Draw each `method`'s mean `rmse` and its standard deviation `rmse_sd`, best at the top."""
     refuse_empty(len(rows), "methods")
-    figure, axes = new_figure(
-        "Leaderboard", "RMSE (stars), mean ± standard deviation of the folds", ""
-    )
+    figure, axes = new_figure("Leaderboard", "RMSE, mean ± standard deviation of the folds", "")
     ordered = sorted(rows, key=lambda row: -row["rmse"])
     names = [row["method"].replace("_", " ") for row in ordered]
     axes.errorbar(
@@ -187,7 +189,7 @@ def leaderboard(rows: Sequence[Mapping[str, Any]]) -> bytes:
 def rmse_beside_baselines(model: float, baselines: Mapping[str, float]) -> bytes:
     """Draw the model's RMSE as a bar among those of the baselines, best at the top."""
     bars = sorted({**baselines, "model": model}.items(), key=lambda bar: -bar[1])
-    return bars_beside("RMSE beside the baselines", "RMSE (stars)", bars, "model")
+    return bars_beside("RMSE beside the baselines", "RMSE", bars, "model")
 
 
 def _step(curve: Sequence[Mapping[str, float | None]]) -> str:

@@ -25,16 +25,19 @@ from cf_pipeline.recommender.draws import (
     normal_probability,
     truncated_normal_mean,
 )
+from cf_pipeline.recommender.rating_scale import MOST_LEVELS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cf_pipeline.recommender.minibatches import EncodedRatings
+    from cf_pipeline.recommender.rating_scale import RatingScale
 
 TENSORS = "posterior.safetensors"
 KIND = "posterior.json"
 MOST_KIND_BYTES = 1 << 10
 NUMBERS_AT_ONCE = 1 << 22  # of the weights that are gathered to predict a batch of pairs
+RATINGS_AT_ONCE = 1 << 20  # that are sorted
 RIDGE = 1.0  # of a regression on side features: one pseudo-observation for each
 LEAST_SCATTER = 1e-3  # the sum of squared residuals that a weight has at least
 EM_STEPS = 20
@@ -67,7 +70,7 @@ class Sample(NamedTuple):
 
 
 class Predicted(NamedTuple):
-    """The predictive distributions of n ratings, in stars.
+    """The predictive distributions of n ratings.
 
     `mean` (n,) is the rating expected, inside the rating scale; `std` (n,) is how far a rating is
     from it, were the scale without ends; `probabilities` (n, n_levels) are those of the levels.
@@ -129,8 +132,9 @@ class Newcomers(NamedTuple):
 class Posterior:
     """Samples, stacked: each tensor has a first dimension more than those of a `Sample`.
 
-    `levels` (n_levels,) is the rating scale, ascending. Row 0 of users and items is the unknown, in
-    each sample drawn anew from among the others.
+    `levels` (n_levels,) is the rating scale, ascending; a rating counts as the level nearest to it
+    (see `levels_of`). Row 0 of users and items is the unknown, in each sample drawn anew from among
+    the others.
     """
 
     user_weights: Tensor
@@ -172,7 +176,7 @@ class Posterior:
         step = math.ceil(len(train.ratings) / RATINGS_TO_CALIBRATE)
         users, items, ratings = train.take(slice(None, None, step))
         predicted = self.predict(users, items)
-        share = (ratings.unsqueeze(1) <= self.levels[:-1]).float().mean(dim=0)
+        share = (ratings.unsqueeze(1) <= between(self.levels)).float().mean(dim=0)
         low, high = self.levels[:-1] - 1, self.levels[1:] + 1
         for _ in range(BISECTIONS):
             edges = (low + high) / 2
@@ -180,6 +184,29 @@ class Posterior:
             too_low = ndtr(below).mean(dim=0) < share
             low, high = torch.where(too_low, edges, low), torch.where(too_low, high, edges)
         return replace(self, edges=edges.expand_as(self.edges).contiguous())
+
+    def on_scale(self, scale: RatingScale, levels: Tensor) -> Self:
+        """Return the posterior of ratings low + star (r - 1) from that of ratings r of 1 to 5.
+
+        `levels` (n_levels,) are those on the `scale`. What an ordinal likelihood says of latent
+        ratings stays as it is.
+        """
+        star = scale.star
+        if len(levels) != len(self.levels):  # of 1 to 5, float32 did not tell the closest apart
+            levels = scale.low + star * (self.levels - 1)
+        if self.ordinal or scale == (1, 5):  # to the last bit
+            return replace(self, levels=levels)
+        stretch = levels.new_full(self.user_weights.shape[2:], math.sqrt(star))
+        stretch[-1] = star  # of the bias; a product of factors is stretched by both
+        return replace(
+            self,
+            user_weights=self.user_weights * stretch,
+            item_weights=self.item_weights * stretch,
+            mean=scale.low + star * (self.mean - 1),
+            user_precision=self.user_precision / star**2,
+            edges=scale.low + star * (self.edges - 1),
+            levels=levels,
+        )
 
     def predict(self, users: Tensor, items: Tensor) -> Predicted:
         """Return the predictive distributions of the pairs of index tensors (n,), (n,)."""
@@ -229,7 +256,7 @@ class Posterior:
     ) -> Tensor:
         """Return weights (n_samples, 1, width) of a new user, for `with_users`, without retraining.
 
-        `items` (n,) are the indices of what the user rated, `ratings` (n,) the stars; `features`
+        `items` (n,) are the indices of what the user rated, `ratings` (n,) how; `features`
         (1, n_features) are what else is known, from which `newcomers` tells the prior. In each
         sample the weights are drawn from their conditional given the items' (Salakhutdinov & Mnih
         2008, equations 12 and 13), so that their mean over the samples stays exact; EM finds the
@@ -326,7 +353,7 @@ class Posterior:
 
     def _ends(self, ratings: Tensor) -> tuple[Tensor, Tensor]:
         """Return the ends (n_samples, n) of the levels of `ratings` (n,)."""
-        level = torch.bucketize(ratings, self.levels)
+        level = torch.bucketize(ratings, between(self.levels))
         return self._level_ends[:, level], self._level_ends[:, level + 1]
 
     @property
@@ -334,6 +361,32 @@ class Posterior:
         """The edges, and infinity on either side, (n_samples, n_levels + 1)."""
         infinite = torch.full_like(self.edges[:, :1], torch.inf)
         return torch.cat([-infinite, self.edges, infinite], dim=1)
+
+
+def levels_of(ratings: Tensor, ordinal: bool = False) -> Tensor:
+    """Return the distinct ratings, ascending, or MOST_LEVELS even steps where there are more.
+
+    Raises:
+        ValueError: there are more, and each must be a level of its own, as `ordinal` asks.
+    """
+    # By pieces: to sort all would take as much room again.
+    levels: Tensor = torch.cat([piece.unique() for piece in ratings.split(RATINGS_AT_ONCE)])
+    levels = levels.unique()
+    if len(levels) <= MOST_LEVELS:
+        return levels
+    if ordinal:
+        raise ValueError(
+            f"There are {len(levels):,} different ratings, and the likelihood 'ordinal' takes "
+            f"{MOST_LEVELS} levels at most: choose 'gaussian'."
+        )
+    low, high = levels[[0, -1]].tolist()
+    return torch.linspace(low, high, MOST_LEVELS, device=levels.device)
+
+
+def between(levels: Tensor) -> Tensor:
+    """Return what parts levels (n_levels,) half way from each to the next, (n_levels - 1,)."""
+    half_way: Tensor = (levels[1:] + levels[:-1]) / 2
+    return half_way
 
 
 def _centred(deviations: Tensor) -> Tensor:

@@ -24,15 +24,18 @@ from cf_pipeline.recommender.bootstrap import (
 )
 from cf_pipeline.recommender.minibatches import EncodedRatings
 from cf_pipeline.recommender.ranking_model import ndcg_by_user, orders
+from cf_pipeline.recommender.rating_scale import RatingScale
 from cf_pipeline.recommender.serving import Recommender
 from cf_pipeline.recommender.settings import GATE_RULES
-from cf_pipeline.recommender.validation import RATING_SCALE, BadRatingsError, check_ratings
+from cf_pipeline.recommender.validation import BadRatingsError, check_ratings
 from cf_pipeline.recommender.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from cf_pipeline.recommender.settings import GateSettings
 
 PAIR = ["user", "movie"]
+NOBODY_KNOWN = "No rating unseen by both is of a user whom both know."
+NONE_TO_PREDICT = "All ratings are alike, so there are none to predict."
 
 
 @dataclass(frozen=True)
@@ -66,10 +69,20 @@ class Candidate:
         """Both parts together."""
         return pd.concat([self.train, self.test], ignore_index=True)
 
+    @property
+    def scale(self) -> RatingScale:
+        """The rating scale of the training part."""
+        return self.recommender.model.rating.rating_scale
+
+    @cached_property
+    def predicts(self) -> bool:
+        """Whether there are ratings to predict: in both parts together, they are not all alike."""
+        return not RatingScale.of(self.ratings["rating"]).is_constant
+
     def predict(self, pairs: pd.DataFrame) -> Numbers:
         """Return the predicted ratings (n,) of pairs (columns user, movie), on the scale."""
         rating = self.recommender.model.rating
-        return rating.predict(pairs["user"], pairs["movie"]).clip(*RATING_SCALE)
+        return rating.predict(pairs["user"], pairs["movie"]).clip(*self.scale)
 
 
 def findings(
@@ -129,6 +142,8 @@ def new_ratings_are_plausible(
     new = without(challenger.ratings, champion.ratings, [*PAIR, "rating"])
     if new.empty:
         return Finding(rule, True, "There are no new ratings.", {"new_ratings": 0})
+    if not (challenger.predicts or champion.predicts):
+        return Finding(rule, True, NONE_TO_PREDICT, {"new_ratings": len(new)})
     found = correlation(new, champion.predict(new), settings)
     if np.isnan([found.estimate, found.high]).any():
         why = (
@@ -148,9 +163,11 @@ def new_ratings_are_plausible(
 def challenger_beats_baselines(challenger: Candidate, settings: GateSettings) -> Finding:
     """Compare with every simple predictor on the whole test part."""
     train, test = challenger.train, challenger.test
-    ours = challenger.predict(test)
+    if not challenger.predicts:
+        return Finding("challenger_beats_baselines", True, NONE_TO_PREDICT, {})
+    ours, scale = challenger.predict(test), challenger.scale
     gaps = {
-        name: rmse_difference(test, ours, np.clip(predict(train, test), *RATING_SCALE), settings)
+        name: rmse_difference(test, ours, np.clip(predict(train, test), *scale), settings)
         for name, predict in metrics.BASELINES.items()
     }
     hardest = max(gaps, key=lambda name: gaps[name].high)
@@ -204,7 +221,7 @@ def intervals_hold(challenger: Candidate, settings: GateSettings) -> Finding:
 def challenger_beats_champion(
     challenger: Candidate, champion: Candidate, unseen: pd.DataFrame, settings: GateSettings
 ) -> Finding:
-    """Compare both models' RMSE on the ratings `unseen` by either."""
+    """Compare both models' RMSE on the ratings `unseen` by either; if all are alike, the lists."""
     rule = "challenger_beats_champion"
     if len(unseen) < settings.least_rows:
         return Finding(
@@ -215,16 +232,18 @@ def challenger_beats_champion(
             "a temporal one, or promote the challenger by hand.",
             {"compared_ratings": len(unseen)},
         )
-    ours, theirs = challenger.predict(unseen), champion.predict(unseen)
-    gap = rmse_difference(unseen, ours, theirs, settings)
+    if not (challenger.predicts or champion.predicts):
+        return _better_lists(rule, challenger, champion, unseen, settings)
+    ours, theirs, scale = challenger.predict(unseen), champion.predict(unseen), challenger.scale
+    gap, margin = rmse_difference(unseen, ours, theirs, settings), settings.margin * scale.star
     same = np.array_equal(ours, theirs)  # where a title was corrected, for example
     rmse, champion_rmse = (metrics.rmse(unseen["rating"], one) for one in (ours, theirs))
     return Finding(
         rule,
-        same or (gap.estimate < 0 and gap.high <= settings.margin),
+        same or (gap.estimate < 0 and gap.high <= margin),
         f"RMSE {rmse:.4f} against {champion_rmse:.4f} on {len(unseen):,} ratings: a difference of "
         f"{_shown(gap)}. It must be below 0, unless all predictions are the same, and surely not "
-        f"above {settings.margin:g}.",
+        f"above {margin:g}.",
         {
             "compared_ratings": len(unseen),
             "compared_rmse": rmse,
@@ -241,6 +260,46 @@ def lists_are_no_worse(
 ) -> Finding:
     """Compare the NDCG@10 of both models' lists for users whom both know."""
     rule = "lists_are_no_worse"
+    ours, theirs = _ndcg_of_both(challenger, champion, unseen)
+    if not len(ours):
+        return Finding(rule, False, NOBODY_KNOWN, {})
+    gap = mean_interval(ours - theirs, settings)
+    return Finding(
+        rule,
+        gap.estimate >= -settings.ndcg_margin,
+        f"NDCG@10 {ours.mean():.4f} against {theirs.mean():.4f} over {len(ours):,} users: a "
+        f"difference of {_shown(gap)}. It must not be below {-settings.ndcg_margin:g}.",
+        {"ndcg_difference": gap.estimate, "champion_ndcg_at_10": float(theirs.mean())},
+    )
+
+
+def _better_lists(
+    rule: str,
+    challenger: Candidate,
+    champion: Candidate,
+    unseen: pd.DataFrame,
+    settings: GateSettings,
+) -> Finding:
+    """Ask that the challenger's lists are better, as else of its RMSE."""
+    ours, theirs = _ndcg_of_both(challenger, champion, unseen)
+    if not len(ours):
+        return Finding(rule, False, NOBODY_KNOWN, {"compared_ratings": len(unseen)})
+    gap = mean_interval(ours - theirs, settings)
+    same = np.array_equal(ours, theirs)
+    return Finding(
+        rule,
+        same or (gap.estimate > 0 and gap.low >= -settings.ndcg_margin),
+        f"{NONE_TO_PREDICT} NDCG@10 {ours.mean():.4f} against {theirs.mean():.4f} on "
+        f"{len(unseen):,} of them: a difference of {_shown(gap)}. It must be above 0, unless all "
+        f"lists find the same, and surely not below {-settings.ndcg_margin:g}.",
+        {"compared_ratings": len(unseen)},
+    )
+
+
+def _ndcg_of_both(
+    challenger: Candidate, champion: Candidate, unseen: pd.DataFrame
+) -> tuple[Numbers, Numbers]:
+    """Return the NDCG@10 of both models' lists (n_users,) for users whom both know."""
     # What either has seen is left out of both lists: the places it would take are no faults.
     seen = pd.concat([challenger.train, champion.train])
     of_users = pd.concat(
@@ -248,17 +307,8 @@ def lists_are_no_worse(
         axis=1,
         join="inner",
     )
-    if of_users.empty:
-        return Finding(rule, False, "No rating unseen by both is of a user whom both know.", {})
     ours, theirs = of_users.to_numpy().T
-    gap = mean_interval(ours - theirs, settings)
-    return Finding(
-        rule,
-        gap.estimate >= -settings.ndcg_margin,
-        f"NDCG@10 {ours.mean():.4f} against {theirs.mean():.4f} over {len(of_users):,} users: a "
-        f"difference of {_shown(gap)}. It must not be below {-settings.ndcg_margin:g}.",
-        {"ndcg_difference": gap.estimate, "champion_ndcg_at_10": float(theirs.mean())},
-    )
+    return ours, theirs
 
 
 def _ndcg_of(candidate: Candidate, train: pd.DataFrame, test: pd.DataFrame) -> pd.Series:

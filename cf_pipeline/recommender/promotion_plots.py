@@ -31,7 +31,7 @@ def compared_rmse(comparisons: Sequence[Mapping[str, float]]) -> bytes:
     """
     refuse_empty(len(comparisons), "comparisons")
     figure, axes = new_figure(
-        "Challengers beside the champion", "comparison, the latest last", "RMSE (stars)"
+        "Challengers beside the champion", "comparison, the latest last", "RMSE"
     )
     numbers = range(1, len(comparisons) + 1)
     champion = [one["champion_rmse"] for one in comparisons]

@@ -2,8 +2,8 @@
 
 The protocol: every item of the training part that a user did not rate there is a candidate for
 that user's list, with no sampling of candidates. A held-out rating is relevant, either every one or
-those of LIKED (4) stars or more, as the caller chooses (`relevant`). Accuracy is a mean over users,
-each with the same weight, of those with at least one relevant item. The unknown count too:
+those that say that something was liked, as the caller chooses (`relevant`). Accuracy is a mean over
+users, each with the same weight, of those with at least one relevant item. The unknown count too:
 
 - A user without training ratings has no list of their own and is left out everywhere.
 - A held-out item without training ratings is in no list, but is relevant: it is missed, which
@@ -64,7 +64,7 @@ class RankingReport:
 
 
 def relevant(test: EncodedRatings, at_least: float) -> tuple[Tensor, Tensor]:
-    """Return users and items, int32 (n,), of the ratings by known users of `at_least` stars.
+    """Return users and items, int32 (n,), of the ratings by known users that are `at_least` that.
 
     With the lowest rating there is, every one is relevant.
     """
@@ -103,7 +103,7 @@ def evaluate(
         raise ValueError(
             f"None of {len(relevant_users)} relevant ratings is of a user and an item with "
             "training ratings, so none can be found: choose a split whose parts share users and "
-            "items, or let ratings of fewer stars be relevant."
+            "items, or let lower ratings be relevant."
         )
     judged, n_relevant = users.unique(return_counts=True)
     # A negative width cuts.

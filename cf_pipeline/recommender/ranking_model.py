@@ -30,9 +30,9 @@ from cf_pipeline.recommender.factor_model import MOST_HEADER_BYTES, FactorModel,
 from cf_pipeline.recommender.fold_in import fold_in
 from cf_pipeline.recommender.implicit_als import ImplicitFactors, normal_equations, row_penalty
 from cf_pipeline.recommender.moments import Moments
+from cf_pipeline.recommender.rating_scale import RatingScale
 from cf_pipeline.recommender.settings import RankingSettings
 from cf_pipeline.recommender.top_items import Seen, top_items
-from cf_pipeline.recommender.uncertainty import LIKED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 FACTORS = "ranking.safetensors"
 SHAPE = "ranking.json"
 WEIGHTS = tuple(step / 50 for step in range(13))  # 0 … 0.24
-LEAST_STD = 1e-3  # stars
+LEAST_STD = 1e-3  # of ratings about predictions, in quarters of the rating scale
 USERS_TO_TUNE = 10_000
 REMEDY = "Materialize ranking_model again."
 
@@ -53,7 +53,7 @@ class RankingShape(BaseModel):
     """What `ranking.json` says of the factors beside it."""
 
     weight: FiniteFloat
-    rating_std: FiniteFloat = Field(ge=LEAST_STD)
+    rating_std: FiniteFloat = Field(gt=0)
     settings: RankingSettings
 
 
@@ -68,7 +68,8 @@ class Weighed(NamedTuple):
 class Judged(NamedTuple):
     """How lists did, counting `all` held-out ratings, and those that were `liked`.
 
-    None where no such rating is of a user and an item that are known.
+    None where no such rating is of a user and an item that are known. Where all ratings of the
+    training part are alike, none tells what was liked.
     """
 
     all: ranking_metrics.RankingReport | None
@@ -79,8 +80,8 @@ class Judged(NamedTuple):
 class RankingModel:
     """Scores of every pair of user and item.
 
-    `rating` predicts ratings, whose standard deviation about predictions is `rating_std` stars;
-    `weight` is the w above.
+    `rating` predicts ratings, whose standard deviation about predictions is `rating_std`; `weight`
+    is the w above, 0 where all ratings are alike: the implicit factors rank alone.
     """
 
     rating: FactorModel
@@ -189,16 +190,19 @@ def rating_items(rating: FactorModel) -> Tensor:
 def orders(model: RankingModel, train: EncodedRatings) -> dict[str, tuple[Tensor, Tensor]]:
     """Return what lists can be ordered by, and the products of what it is, users before items.
 
-    They are the model's own score, either part of it alone, and the number of training ratings.
+    They are the model's own score, either part of it alone, and the number of training ratings; no
+    predicted rating where all are alike.
     """
     counts = torch.bincount(train.items, minlength=len(model.implicit.items))
     popularity = counts.to(model.implicit.items.dtype).unsqueeze(1)
-    return {
+    found = {
         "ranking_model": (model.users, model.items),
         "implicit_factors": (model.implicit.users, model.implicit.items),
         "popularity": (torch.ones_like(model.implicit.users[:, :1]), popularity),
-        "predicted_rating": (rating_users(model.rating), rating_items(model.rating)),
     }
+    if not model.rating.rating_scale.is_constant:
+        found["predicted_rating"] = rating_users(model.rating), rating_items(model.rating)
+    return found
 
 
 @torch.no_grad()
@@ -217,15 +221,16 @@ def fit(
     The weight is chosen on `validation`, rows of `train`, with models fitted to the `rest` of it:
     `rating_of_rest`, which has not seen them, and implicit factors. It is the one of WEIGHTS whose
     lists have the greatest sum of NDCG@10 counting all items that were rated and counting those
-    that were liked.
+    that were liked. Where all ratings are alike, it is 0.
     """
     log("Fitting without the rows set aside, to weigh the predicted rating.")
     implicit = implicit_als.fit(rest, side, settings)
     predicted = rating_of_rest(validation.users, validation.items)
     rmse = (predicted - validation.ratings).square().mean().sqrt().item()
-    rating_std = max(LEAST_STD, rmse)
+    rating_std = max(LEAST_STD * rating.rating_scale.star, rmse)
     unweighed = RankingModel(rating_of_rest, implicit, 0.0, rating_std, settings)
-    weights = _weigh(unweighed, rest, validation)
+    tried = WEIGHTS[:1] if rating.rating_scale.is_constant else WEIGHTS
+    weights = _weigh(unweighed, rest, validation, tried)
     best = max(weights, key=lambda weighed: weighed.ndcg_all + weighed.ndcg_liked)
     log(f"Weight {best.weight:g}, NDCG@10 {best.ndcg_all:.4f}, of liked {best.ndcg_liked:.4f}.")
     start = time.perf_counter()
@@ -253,8 +258,9 @@ def judge(users: Tensor, items: Tensor, train: EncodedRatings, test: EncodedRati
     the user rated there.
     """
     lists, counts = _lists(users, items, train, test)
+    scale = RatingScale.of(train.ratings)
     reports = []
-    for at_least in (-math.inf, LIKED):
+    for at_least in (-math.inf, math.inf if scale.is_constant else scale.liked):
         relevant = ranking_metrics.relevant(test, at_least)
         known = bool((relevant[1] > 0).any())
         reports.append(
@@ -291,11 +297,16 @@ def _lists(
     return lists, counts
 
 
-def _weigh(model: RankingModel, rest: EncodedRatings, validation: EncodedRatings) -> list[Weighed]:
+def _weigh(
+    model: RankingModel,
+    rest: EncodedRatings,
+    validation: EncodedRatings,
+    weights: Sequence[float],
+) -> list[Weighed]:
     step = math.ceil(len(model.implicit.users) / USERS_TO_TUNE)
     some = validation.take(validation.users % step == 0)
     found = []
-    for weight in WEIGHTS:
+    for weight in weights:
         weighed = replace(model, weight=weight)
         judged = judge(weighed.users, weighed.items, rest, some)
         found.append(Weighed(weight, *(report.ndcg_at_10 if report else 0.0 for report in judged)))

@@ -164,7 +164,7 @@ def ndcg_by_weight(rows: Sequence[Mapping[str, float]]) -> bytes:
     weights = [row["weight"] for row in ordered]
     for key, colour, label in (
         ("ndcg_all", BLUE, "all ratings count"),
-        ("ndcg_liked", ORANGE, "4 stars or more count"),
+        ("ndcg_liked", ORANGE, "what was liked counts"),
     ):
         axes.plot(
             weights, [row[key] for row in ordered], "o-", color=colour, markersize=4, label=label

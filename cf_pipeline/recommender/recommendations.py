@@ -18,7 +18,6 @@ from cf_pipeline.recommender import cold_start
 from cf_pipeline.recommender.features import user_side_features
 from cf_pipeline.recommender.posterior import Newcomers
 from cf_pipeline.recommender.serving import LENGTH, Recommender
-from cf_pipeline.recommender.validation import RATING_SCALE
 from cf_pipeline.recommender.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ RECOMMENDATION_COLUMNS: Mapping[str, str] = {
     "movie": "A movie that the user has not rated",
     "title": "Title, with the year of release",
     "score": "What the list is ordered by: a movie's pull on the user, of no unit",
-    "predicted_rating": "Stars expected",
+    "predicted_rating": "Rating expected",
     "rating_low": "Lower end of where nine of ten such ratings lie; empty without a posterior",
     "rating_high": "Upper end of where nine of ten such ratings lie; empty without a posterior",
     "reason": "The user's ratings that weigh most in it, of those no lower than usual for them",
@@ -188,7 +187,7 @@ def _predicted(
         mean = np.where(recommender.users.encode(users) > 0, mean, predicted.mean.numpy())
     columns = {"predicted_rating": mean, "rating_low": low, "rating_high": high}
     return {
-        name: pa.array(column.clip(*RATING_SCALE), from_pandas=True)
+        name: pa.array(column.clip(*recommender.model.rating.rating_scale), from_pandas=True)
         for name, column in columns.items()
     }
 

@@ -25,8 +25,8 @@ from cf_pipeline.recommender.bounded import read_at_most
 from cf_pipeline.recommender.explanations import Rated, reasons, sentences
 from cf_pipeline.recommender.factor_model import ModelFileError
 from cf_pipeline.recommender.ranking_model import REMEDY, RankingModel
+from cf_pipeline.recommender.rating_scale import RatingScale
 from cf_pipeline.recommender.top_items import Seen, top_items
-from cf_pipeline.recommender.validation import RATING_SCALE
 from cf_pipeline.recommender.vocabulary import MOST_IDS, Vocabulary
 
 TITLES = "titles.json"
@@ -100,10 +100,10 @@ class Recommender:
         return self._vocabularies[1]
 
     def recommend(self, who: int | str | Mapping[str, float], n: int = LENGTH) -> pd.DataFrame:
-        """Return the n best unseen movies for `who`: the id of a user, or a dict {title: stars}.
+        """Return the n best unseen movies for `who`: the id of a user, or a dict {title: rating}.
 
-        The columns are rank, movie, title, score, predicted_rating (stars) and reason. An id
-        without training ratings gets what everybody watches. A title may lack its year.
+        The columns are rank, movie, title, score, predicted_rating and reason. An id without
+        training ratings gets what everybody watches. A title may lack its year.
 
         Raises:
             TypeError: the id is of another kind than the users', or a title is no string.
@@ -124,7 +124,7 @@ class Recommender:
             seen = self.seen.take(torch.tensor(rater))
         listing = self.listing(model.users[row : row + 1], seen, rated, n)
         items = listing.items[0][listing.items[0] > 0]
-        predicted = model.rating(torch.full_like(items, row), items).detach().clamp(*RATING_SCALE)
+        predicted = model.rating(torch.full_like(items, row), items).detach().clamp(*self._scale)
         return pd.DataFrame(
             {
                 "rank": range(1, len(items) + 1),
@@ -164,7 +164,7 @@ class Recommender:
         """
         items, scores = top_items(users, self.model.items, seen, k)
         found = reasons(self.model, rated, items)
-        words = sentences(found, rated, self.titles)
+        words = sentences(found, rated, self.titles, self._scale)
         return Listing(items, scores, pc.fill_null(words, OTHERWISE))
 
     def neighbours(self, items: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -229,18 +229,22 @@ class Recommender:
         return {YEAR.sub("", title): index for title, index in titles} | dict(titles)
 
     @property
+    def _scale(self) -> RatingScale:
+        return self.model.rating.rating_scale
+
+    @property
     def _vocabularies(self) -> tuple[Vocabulary, Vocabulary]:
         if self.model.rating.vocabularies is None:
             raise ValueError("This model knows indices, not ids: save it with its vocabularies.")
         return self.model.rating.vocabularies
 
     def _encode(self, ratings: Mapping[str, float]) -> tuple[Tensor, Tensor]:
-        low, high = RATING_SCALE
-        for title, stars in ratings.items():
-            if not low <= stars <= high:
-                raise ValueError(f"{title!r} has {stars} stars, but {low:g} to {high:g} are given.")
+        low, high = self._scale
+        for title, rating in ratings.items():
+            if not low <= rating <= high:
+                raise ValueError(f"{title!r} is rated {rating}, but {low:g} to {high:g} are given.")
         # Two titles may mean the same movie: the last counts.
-        found = {self.index_of(title): float(stars) for title, stars in ratings.items()}
+        found = {self.index_of(title): float(rating) for title, rating in ratings.items()}
         return torch.tensor(list(found), dtype=torch.long), torch.tensor(list(found.values()))
 
     def _of_the_titles(self, items: Tensor) -> Seen:
@@ -277,7 +281,7 @@ class Recommender:
                 raise ValueError(f"{TITLES} has {len(titles)} titles of {n_items} movies")
             vocabulary = Vocabulary.load(folder / RATERS, most=MOST_IDS)
             history = History(vocabulary, **load_file(folder / HISTORY))
-            _check(history, n_items)
+            _check(history, n_items, model.rating.rating_scale)
         except (OSError, TypeError, ValueError, SafetensorError) as error:
             raise ModelFileError(
                 f"The recommender in {folder} cannot be read: {str(error).rstrip('.')}. {REMEDY}"
@@ -291,20 +295,20 @@ def _check_kind(who: object, raters: Vocabulary) -> None:
     if isinstance(who, bool) or not isinstance(who, (int, np.integer) if kind is int else str):
         raise TypeError(
             f"{who!r} is no id of a user: they are of type {kind.__name__}. For somebody new, give "
-            "a dict of titles and stars."
+            "a dict of titles and ratings."
         )
 
 
-def _check(history: History, n_items: int) -> None:
+def _check(history: History, n_items: int, scale: RatingScale) -> None:
     """Raise ValueError unless the history's tensors fit together, and what they point to."""
     n, most = len(history.raters), len(history.vocabulary) * n_items
     if n > most:  # each of which is about to be looked at
         raise ValueError(f"{HISTORY} has {n:,} ratings of at most {most:,} pairs")
-    for name, dtype, greatest in (
-        ("raters", torch.int32, len(history.vocabulary) - 1),
-        ("items", torch.int32, n_items - 1),
-        ("ratings", torch.float32, RATING_SCALE[1]),
-        ("in_training", torch.bool, 1),
+    for name, dtype, least, greatest in (
+        ("raters", torch.int32, 0, len(history.vocabulary) - 1),
+        ("items", torch.int32, 0, n_items - 1),
+        ("ratings", torch.float32, min(0, scale.low), max(0, scale.high)),  # 0 of the test part
+        ("in_training", torch.bool, 0, 1),
     ):
         tensor = getattr(history, name)
         if tensor.shape != (n,) or tensor.dtype != dtype:
@@ -312,5 +316,5 @@ def _check(history: History, n_items: int) -> None:
                 f"{name} should be {dtype} ({n},), but is {tensor.dtype} {tuple(tensor.shape)}"
             )
         # Written so that NaN is beyond.
-        if n and not (tensor.min().item() >= 0 and tensor.max().item() <= greatest):
-            raise ValueError(f"{name} reaches beyond 0 … {greatest:g}")
+        if n and not (tensor.min().item() >= least and tensor.max().item() <= greatest):
+            raise ValueError(f"{name} reaches beyond {least:g} … {greatest:g}")

@@ -29,10 +29,11 @@ class ModelSettings(FitSettings):
     """Settings of the factor model, however it is fitted."""
 
     n_factors: int = Field(20, gt=0, description="Factors of each user and movie.")
-    y_range: YRange = Field(
-        [0.0, 5.5],
+    y_range: YRange | None = Field(
+        None,
         description="Lowest and highest prediction; a little wider than the rating scale, because "
-        "the sigmoid never reaches its ends.",
+        "the sigmoid never reaches its ends. By default a quarter of the scale below its least "
+        "rating and an eighth above its greatest: 0 to 5.5 of 1 to 5.",
     )
     bias: bool = Field(True, description="Give every user and movie a bias.")
     feature_rank: int = Field(
@@ -115,12 +116,13 @@ GATE_RULES: Mapping[str, str] = {
     "new_ratings_are_plausible": "Ratings that are new to the champion go along with what it "
     "predicted: shuffled or made-up ratings do not.",
     "challenger_beats_baselines": "On held-out ratings the challenger's RMSE is surely below that "
-    "of every simple predictor.",
+    "of every simple predictor, unless all ratings are alike: then there are none to predict.",
     "lists_beat_popularity": "The challenger's lists find surely more of what users went on to "
     "rate than the most rated movies do, by NDCG@10.",
     "intervals_hold": "The challenger's intervals of 90 % hold about 90 % of held-out ratings.",
     "challenger_beats_champion": "On ratings that neither has seen, the challenger's RMSE is below "
-    "the champion's, and surely not above it by the margin.",
+    "the champion's, and surely not above it by the margin. Where all ratings are alike, its "
+    "NDCG@10 is above the champion's, and surely not below it by the margin of that.",
     "lists_are_no_worse": "On the same ratings the challenger's lists are not worse than the "
     "champion's by more than the margin, by NDCG@10.",
 }
@@ -131,9 +133,10 @@ class GateSettings(BaseModel):
 
     margin: FiniteFloat = Field(
         0.01,
-        description="Stars by which the challenger's RMSE may be above the champion's at the upper "
-        "end of the confidence interval of the difference; its estimate must be below 0. Below 0: "
-        "how much better it must surely be.",
+        description="Stars (of 1 to 5; of another rating scale, quarters of it) by which the "
+        "challenger's RMSE may be above the champion's at the upper end of the confidence interval "
+        "of the difference; its estimate must be below 0. Below 0: how much better it must surely "
+        "be.",
     )
     ndcg_margin: FiniteFloat = Field(
         0.01,

@@ -1,6 +1,7 @@
 """How far a predictive distribution can be trusted: its intervals and its probabilities, judged.
 
-Everywhere `actual` (n,) are ratings in stars and `predicted` is what was predicted of them.
+Everywhere `actual` (n,) are ratings and `predicted` is what was predicted of them. A rating counts
+as the level that is nearest to it: where there are many, or where the training part lacked one.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from cf_pipeline.recommender.posterior import between
+from cf_pipeline.recommender.rating_scale import RatingScale
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -17,7 +21,6 @@ if TYPE_CHECKING:
 
     from cf_pipeline.recommender.posterior import Predicted
 
-LIKED = 4.0  # stars
 COVERAGES = (0.80, 0.90, 0.95)
 BINS = 10
 GROUPS = 10
@@ -29,8 +32,9 @@ class UncertaintyReport:
 
     `coverage` maps each nominal coverage to the share of ratings inside the intervals of it.
     `negative_log_likelihood` is the mean of -log P(the rating's level), in nats. `calibration` has
-    a row for each bin of the probability of LIKED stars or more; from these, `calibration_error` is
-    the mean distance of probability and share, weighted by count (ECE: Naeini et al. 2015).
+    a row for each bin of the probability that something is liked (`RatingScale.liked`); from these,
+    `calibration_error` is the mean distance of probability and share, weighted by count (ECE:
+    Naeini et al. 2015).
     `by_uncertainty` has a row for each tenth of the ratings by predicted standard deviation.
     """
 
@@ -45,19 +49,13 @@ def evaluate(actual: Tensor, predicted: Predicted, levels: Tensor) -> Uncertaint
     """Judge predictive distributions over `levels` (n_levels,) of the ratings `actual` (n,).
 
     Raises:
-        ValueError: there is no rating, or one that is no level.
+        ValueError: there is no rating.
     """
     if len(actual) == 0:
         raise ValueError("There are 0 ratings to judge by: choose a split that has a test part.")
-    level = torch.searchsorted(levels, actual).clamp(max=len(levels) - 1)
-    if not torch.equal(levels[level], actual):
-        stray = actual[levels[level] != actual][0].item()
-        raise ValueError(
-            f"A rating of {stray:g} is none of the levels {levels.tolist()} that were learnt: "
-            "train on ratings of the whole scale."
-        )
+    level, liked = torch.bucketize(actual, between(levels)), levels >= RatingScale.of(levels).liked
     likelihood = predicted.probabilities.gather(1, level.unsqueeze(1)).squeeze(1)
-    bins = _calibration(actual >= LIKED, predicted.probabilities[:, levels >= LIKED].sum(dim=1))
+    bins = _calibration(liked[level], predicted.probabilities[:, liked].sum(dim=1))
     gaps = [row["count"] * abs(row["probability"] - row["share"]) for row in bins]
     return UncertaintyReport(
         coverage={f"{share:.0%}": _covered(actual, predicted, share) for share in COVERAGES},

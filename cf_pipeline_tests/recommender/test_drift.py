@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from cf_pipeline.recommender import metrics
 from cf_pipeline.recommender.drift import DriftReport, compare, new_ratings
 from cf_pipeline.recommender.drift_changes import mean_by_users
-from cf_pipeline.recommender.drift_limits import DRIFT_CHECKS, LEAST_USERS, LIMITS
+from cf_pipeline.recommender.drift_limits import DRIFT_CHECKS, LEAST_USERS, LIMITS, OVER_TIME
+from cf_pipeline.recommender.rating_scale import MOST_LEVELS
 from cf_pipeline.recommender.splits import last_k_per_user
 
 SEEN = 42_000  # of the ratings by time
@@ -25,6 +26,10 @@ Damage = Callable[[pd.DataFrame], pd.DataFrame]
 
 def parted(ratings: pd.DataFrame, k: int = 10) -> pd.DataFrame:
     return ratings.assign(part=np.where(last_k_per_user(ratings, k), "test", "train"))
+
+
+def parted_at_random(ratings: pd.DataFrame) -> pd.DataFrame:
+    return ratings.assign(part=np.where(ratings.index % 5, "train", "test"))
 
 
 def judged(seen: pd.DataFrame, new: pd.DataFrame) -> DriftReport:
@@ -103,6 +108,7 @@ def test_strangers_before_are_counted_as_they_came() -> None:
     ratings = made(30, n_of_user=20, people_a_day=10)
     report = judged(parted(ratings[:400]), ratings[400:])
     assert report.unknown_in_test.user == 0
+    assert report.unknown_before is not None
     assert report.unknown_before.user == report.unknown_now.user == 1
     assert report.changes["unknown_users"].size == 0
 
@@ -176,6 +182,78 @@ def test_ratings_that_were_changed_are_new() -> None:
     assert new_ratings(seen[3:], parted(seen, 1)).empty
 
 
+def test_without_timestamps_nothing_is_said_of_time_and_all_else_is_the_same() -> None:
+    ratings = made(40, n_of_user=20, people_a_day=4)
+    seen, new = parted(ratings[:600]), ratings[600:].assign(rating=5.0)
+    timed = judged(seen, new)
+    nothing = pd.Series(pd.NaT, index=ratings.index, dtype=ratings["timestamp"].dtype)
+    for before, now in ((nothing, new["timestamp"]), (seen["timestamp"], nothing)):
+        report = judged(
+            seen.assign(timestamp=before[seen.index]), new.assign(timestamp=now[new.index])
+        )
+        json.dumps(asdict(report), allow_nan=False)
+        assert report.recent_rows == 0
+        assert report.unknown_before is None
+        assert report.weeks == ([] if now is nothing else timed.weeks)
+        assert warnings(report) == {"stars"} == warnings(timed)
+        for name in OVER_TIME:
+            assert report.changes[name].size is None
+        assert (report.stars, report.new) == (timed.stars, timed.new)
+        assert report.unknown_now == timed.unknown_now
+
+
+def test_ratings_without_a_timestamp_among_others_count_but_over_time() -> None:
+    ratings = made(60, n_of_user=20, people_a_day=10)
+    seen, new = parted(ratings[:800]), ratings[800:]
+    report = judged(
+        seen.assign(timestamp=seen["timestamp"].where(seen.index % 2 == 0)),
+        new.assign(timestamp=new["timestamp"].where(new.index % 4 == 0)),
+    )
+    assert report.new_rows == report.new.count == 400
+    assert report.recent_rows == sum(week.all.count for week in report.weeks) == 100
+    pace = report.changes["ratings_per_day"]
+    assert pace.before == pytest.approx(100, rel=0.2)  # half of ten people's 20
+    assert pace.now == pytest.approx(50, rel=0.2)
+
+
+def test_the_same_rating_is_not_new_for_want_of_a_timestamp_or_a_number() -> None:
+    seen = made(3, n_of_user=4, people_a_day=1).astype({"user": str, "movie": str})
+    seen = seen.assign(timestamp=seen["timestamp"].where(seen.index > 20))
+    assert new_ratings(seen.sample(frac=1, random_state=0), parted_at_random(seen)).empty
+    changed = seen.assign(user=seen["user"].where(seen.index != 2, "somebody else"))
+    assert new_ratings(changed, parted_at_random(seen))["user"].tolist() == ["somebody else"]
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 100), (-10, 10), (0.5, 5)])
+def test_what_warns_does_so_on_every_scale(
+    replayed: tuple[pd.DataFrame, pd.DataFrame], low: float, high: float
+) -> None:
+    """Of ids that are strings, and ratings of which hardly two are the same."""
+    random = np.random.default_rng(0)
+
+    def moved(ratings: pd.DataFrame) -> pd.DataFrame:
+        noise = random.uniform(0, 0.2, len(ratings))
+        rating = low + (ratings["rating"] - 1 + noise) * (high - low) / 4.2
+        return ratings.assign(rating=rating).astype({"user": str, "movie": str})
+
+    seen, new = (moved(ratings) for ratings in replayed)
+    report = judged(seen, new)
+    assert warnings(report) == set()
+    assert len(report.stars) == MOST_LEVELS
+    assert warnings(judged(seen, shuffled(new))) == {"rmse_of_known"}
+    assert report.changes["rmse_of_known"].limit == pytest.approx(0.15 * (high - low) / 4, rel=0.01)
+    reverse = new.assign(rating=low + high - new["rating"])
+    assert warnings(judged(seen, reverse)) == {"stars", "rmse_of_known"}
+
+
+def test_events_change_in_who_and_when_alone() -> None:
+    ratings = made(60, n_of_user=20, people_a_day=10).assign(rating=1.0)
+    report = judged(parted(ratings[:800]), ratings[800:])
+    assert report.new.rmse == report.held_out.rmse == 0
+    assert report.stars == [{"rating": 1, "before": 1, "now": 1}]
+    assert not {"stars", "rmse_of_known"} & warnings(report)
+
+
 def test_nothing_to_compare_is_refused() -> None:
     ratings = made(3, n_of_user=4, people_a_day=1)
     seen = parted(ratings, 1)
@@ -243,6 +321,7 @@ def test_any_ratings_make_a_report_that_is_json_and_adds_up(
     for key in ("before", "now"):
         assert sum(row[key] for row in report.stars) == pytest.approx(1)
     assert 0 <= (report.changes["stars"].size or 0) <= 1
+    assert report.unknown_before is not None
     for unknown in (report.unknown_now, report.unknown_before, report.unknown_in_test):
         of = unknown.user + unknown.movie - unknown.both
         assert unknown.either == pytest.approx(of)

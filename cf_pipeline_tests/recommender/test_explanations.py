@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cf_pipeline.recommender import explanations
 from cf_pipeline.recommender.explanations import REASONS, Rated, Reasons, reasons, sentences
+from cf_pipeline.recommender.factor_model import STARS
 from cf_pipeline.recommender.ranking_model import RankingModel
 from cf_pipeline.recommender.serving import Recommender
 from cf_pipeline_tests.recommender.recommenders import Fitted, some_recommender
@@ -115,19 +116,19 @@ def test_what_somebody_new_rated_is_the_reason(recommender: Recommender) -> None
 
 
 TITLES = st.lists(st.text(min_size=1), min_size=2, max_size=6)
-STARS = st.sampled_from([1.0, 1.5, 2.0, 4.5, 5.0])
+SOME_STARS = st.sampled_from([1.0, 1.5, 2.0, 4.5, 5.0])
 
 
 @given(TITLES, st.data())
 def test_words_are_each_reason_s_title_and_stars(titles: list[str], data: st.DataObject) -> None:
     """Whatever the titles: commas, semicolons, markup, other alphabets."""
     items = data.draw(st.lists(st.integers(0, len(titles) - 1), min_size=1, max_size=8))
-    ratings = data.draw(st.lists(STARS, min_size=len(items), max_size=len(items)))
+    ratings = data.draw(st.lists(SOME_STARS, min_size=len(items), max_size=len(items)))
     chosen = st.lists(st.integers(0, len(items) - 1), max_size=REASONS)
     rows = data.draw(st.lists(chosen, min_size=1, max_size=4))
     places = torch.tensor([[*row, *[-1] * (REASONS - len(row))] for row in rows]).unsqueeze(1)
     rated = Rated.of(torch.zeros(len(items)).int(), torch.tensor(items), torch.tensor(ratings), 1)
-    words = sentences(Reasons(places, torch.zeros(places.shape)), rated, titles)
+    words = sentences(Reasons(places, torch.zeros(places.shape)), rated, titles, STARS)
     expected = [
         "; ".join(
             f"{titles[items[place]]}, {ratings[place]:g} star{'s' * (ratings[place] != 1)}"
@@ -141,7 +142,7 @@ def test_words_are_each_reason_s_title_and_stars(titles: list[str], data: st.Dat
 def test_words_of_nobody_s_ratings_are_null() -> None:
     nothing = Rated.of(torch.empty(0).int(), torch.empty(0).long(), torch.empty(0), 1)
     none = Reasons(torch.full((1, 4, REASONS), -1), torch.zeros(1, 4, REASONS))
-    assert sentences(none, nothing, ["#na#"]).to_pylist() == [None] * 4
+    assert sentences(none, nothing, ["#na#"], STARS).to_pylist() == [None] * 4
 
 
 def test_a_rating_in_the_test_part_is_no_reason() -> None:

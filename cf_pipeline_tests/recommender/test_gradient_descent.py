@@ -13,7 +13,6 @@ from cf_pipeline.recommender.fits import Fit
 from cf_pipeline.recommender.gradient_descent import fit
 from cf_pipeline.recommender.minibatches import EncodedRatings
 from cf_pipeline.recommender.settings import PLAIN, GradientDescentSettings
-from cf_pipeline.recommender.validation import RATING_SCALE
 from cf_pipeline_tests.recommender.simulation import Fold, some_ratings
 
 PRIOR = GradientDescentSettings()
@@ -31,7 +30,7 @@ def fitted(u1: Fold) -> Fit:
 @torch.no_grad()
 def errors(fit: Fit, part: EncodedRatings) -> tuple[float, float]:
     """Return the fit's RMSE and MAE on a part, its predictions clamped to the rating scale."""
-    predicted = fit.model(part.users, part.items).clamp(*RATING_SCALE).numpy()
+    predicted = fit.model(part.users, part.items).clamp(*fit.model.rating_scale).numpy()
     actual = part.ratings.numpy()
     return metrics.rmse(actual, predicted), metrics.mae(actual, predicted)
 

@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cf_pipeline.recommender.card_contents import example_tables, ranking_tables
+from cf_pipeline.recommender.factor_model import STARS
 from cf_pipeline.recommender.model_card import ModelCard, Picture, Table, shown
 from cf_pipeline.recommender.ranking_plots import ndcg_by_weight
 from cf_pipeline_tests.recommender.recommenders import some_recommender
@@ -57,6 +58,7 @@ def card(text: str = "x") -> ModelCard:
     return ModelCard(
         summary={text: text},
         data={text: [text, 1]},
+        scale=STARS,
         bias=True,
         settings={text: {text: text}},
         rating=tables,
@@ -128,7 +130,7 @@ def test_examples_are_nobody_s_lists() -> None:
     small = some_recommender()
     [best, *_] = small.counts.argsort(descending=True, stable=True).tolist()
     first, second = example_tables(small)[:2]
-    assert first.caption == f"For somebody who gave {small.titles[best]} all stars"
+    assert first.caption == f"For somebody who gave {small.titles[best]} the highest rating"
     assert second.caption == f"Most like {small.titles[best]}"
     listed = small.recommend({small.titles[best]: 5}, 5)
     assert [row["title"] for row in first.rows] == listed["title"].tolist()

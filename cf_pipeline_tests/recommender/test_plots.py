@@ -59,7 +59,7 @@ def pictures(ratings: pd.DataFrame) -> dict[str, tuple[bytes, bytes]]:
             "rmse_by_uncertainty": plots.rmse_by_uncertainty(GROUPS),
             "leaderboard": plots.leaderboard(LEADERBOARD),
             "predicted_against_actual": plots.predicted_against_actual(actual, predicted),
-            "error_histogram": plots.error_histogram(predicted - actual),
+            "error_histogram": plots.error_histogram(predicted - actual, 1.0),
             "residuals": plots.residual_by_user_activity(of_user, predicted - actual),
             "baselines": plots.rmse_beside_baselines(0.9, {"global_mean": 1.2}),
         }
@@ -106,7 +106,7 @@ def test_the_best_bar_is_at_the_top() -> None:
 
 
 def test_bars_of_the_histogram_are_as_high_as_the_shares() -> None:
-    png = plots.error_histogram(np.array([-0.6] * 30 + [0.6] * 60))
+    png = plots.error_histogram(np.array([-0.6] * 30 + [0.6] * 60), 1.0)
     blue = drawn_in(png, plots.BLUE)[60:]  # below the legend
     middle = np.flatnonzero(drawn_in(png, plots.INK)[60:].sum(axis=0) > 100).mean()
     left, right = blue[:, : int(middle)].sum(axis=0).max(), blue[:, int(middle) :].sum(axis=0).max()
@@ -140,7 +140,7 @@ def test_nothing_to_draw_is_refused() -> None:
         lambda: plots.leaderboard([]),
         lambda: plots.learning_curve([{"epoch": 1}]),
         lambda: plots.predicted_against_actual(nothing, nothing),
-        lambda: plots.error_histogram(nothing),
+        lambda: plots.error_histogram(nothing, 1.0),
         lambda: plots.residual_by_user_activity(nothing, nothing),
     ]
     for draw in pictures:

@@ -10,6 +10,7 @@ import torch
 from cf_pipeline.recommender import promotion
 from cf_pipeline.recommender.factor_model import FactorModel
 from cf_pipeline.recommender.promotion import Candidate, Finding
+from cf_pipeline.recommender.rating_scale import RatingScale
 from cf_pipeline.recommender.serving import Recommender
 from cf_pipeline.recommender.settings import GATE_RULES, GateSettings
 from cf_pipeline_tests.recommender.recommenders import Fitted
@@ -123,6 +124,78 @@ def test_too_few_ratings_to_compare_on_are_a_refusal(good):
     refused = finding(promotion.findings(good, champion, SETTINGS), "challenger_beats_champion")
     assert not refused.passed
     assert "Only 100 of" in refused.why
+
+
+@pytest.fixture(scope="module")
+def of_events(good: Candidate) -> Candidate:
+    """The same lists, of ratings that are all 1, and a model that says so."""
+    train, test = (part.assign(rating=1.0) for part in (good.train, good.test))
+    rating = good.recommender.model.rating
+    n_users, n_items = rating.user_factors.num_embeddings, rating.item_factors.num_embeddings
+    constant = FactorModel(n_users, n_items, 2, RatingScale(1, 1).y_range, rating_scale=(1, 1))
+    for table in constant.parameters():
+        torch.nn.init.zeros_(table)
+    constant.vocabularies = rating.vocabularies
+    model = replace(good.recommender.model, rating=constant, weight=0.0)
+    recommender = replace(good.recommender, model=model)
+    return Candidate(train, test, recommender, {"rmse": 0.0, "mae": 0.0})
+
+
+def test_of_events_the_lists_decide(of_events):
+    random = of_random_lists(of_events)
+    better = promotion.findings(of_events, random, SETTINGS)
+    assert all(one.passed for one in better), better
+    assert {one.rule for one in better} == set(GATE_RULES) - {"was_not_rolled_back"}
+    assert "NDCG@10" in finding(better, "challenger_beats_champion").why
+    for rule in ("challenger_beats_baselines", "challenger_beats_champion"):
+        assert "none to predict" in finding(better, rule).why
+    worse = promotion.findings(random, of_events, SETTINGS)
+    assert {one.rule for one in worse if not one.passed} == {
+        *("lists_beat_popularity", "challenger_beats_champion", "lists_are_no_worse"),
+    }
+    assert all(one.passed for one in promotion.findings(of_events, of_events, SETTINGS))
+
+
+def test_new_events_are_not_implausible_but_stars_that_turn_into_them_are(good, of_events):
+    early = replace(of_events, train=of_events.train[::2])
+    for ours, theirs, passes in (
+        (of_events, early, True),
+        (of_events, good, False),
+        (good, of_events, False),
+    ):
+        assert promotion.new_ratings_are_plausible(ours, theirs, SETTINGS).passed == passes
+
+
+def test_the_margin_is_a_part_of_the_scale(good):
+    """In halves of a star, an error is half as large, and so is what may be surely above."""
+    little = of_noise(good, 0.06)
+    gap = promotion.challenger_beats_champion(good, little, good.test, SETTINGS)
+    for strict, passes in ((gap.figures["rmse_difference_high"], True), (-1.0, False)):
+        whole = GateSettings(margin=strict)
+        halves = [on_scale(candidate, 0.5) for candidate in (good, little)]
+        for ours, theirs in ((good, little), halves):
+            found = promotion.challenger_beats_champion(ours, theirs, ours.test, whole)
+            assert found.passed == passes, found
+
+
+def on_scale(candidate: Candidate, star: float) -> Candidate:
+    """The same of ratings of `star` times 1 to 5."""
+    train, test = (
+        part.assign(rating=star * part["rating"]) for part in (candidate.train, candidate.test)
+    )
+    rating = candidate.recommender.model.rating
+    moved = FactorModel(
+        rating.user_factors.num_embeddings,
+        rating.item_factors.num_embeddings,
+        rating.user_factors.embedding_dim,
+        (star * rating.y_range[0], star * rating.y_range[1]),
+        rating_scale=(star * rating.rating_scale.low, star * rating.rating_scale.high),
+    )
+    moved.load_state_dict(rating.state_dict())
+    moved.vocabularies = rating.vocabularies
+    model = replace(candidate.recommender.model, rating=moved)
+    recommender = replace(candidate.recommender, model=model)
+    return replace(candidate, train=train, test=test, recommender=recommender)
 
 
 @pytest.mark.parametrize("spoil", ["shuffled", "turned around"])

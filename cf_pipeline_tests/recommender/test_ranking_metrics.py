@@ -194,7 +194,7 @@ def test_relevant_are_the_ratings_of_known_users_that_are_high_enough() -> None:
     [
         ({"users": [0, 0]}, "None of 2 relevant ratings is of a user and an item with training"),
         ({"items": [0, 0]}, "None of 2 relevant ratings .*: choose a split"),
-        ({"users": [], "items": []}, "None of 0 relevant ratings .* fewer stars"),
+        ({"users": [], "items": []}, "None of 0 relevant ratings .* lower ratings"),
         ({"lists": [[1, 2], [0, 0], [0, 0]]}, "None of 2 users judged has a recommendation: give"),
         ({"lists": [[0, 0], [1, 4], [1, 2]]}, "There is item 4, but items are 0 … 3: encode"),
         ({"lists": [[0, 0], [1, -1], [1, 2]]}, "There is item -1, but items are 0 … 3"),

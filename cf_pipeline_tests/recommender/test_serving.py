@@ -194,7 +194,7 @@ def test_an_unknown_title_is_refused_with_those_like_it(recommender: Recommender
 
 @pytest.mark.parametrize("stars", [0, 0.99, 5.01, -1, np.nan, np.inf])
 def test_stars_off_the_scale_are_refused(recommender: Recommender, stars: float) -> None:
-    with pytest.raises(ValueError, match=f"'Toy Story' has {stars} stars, but 1 to 5"):
+    with pytest.raises(ValueError, match=f"'Toy Story' is rated {stars}, but 1 to 5"):
         recommender.recommend({"Toy Story": stars})
 
 

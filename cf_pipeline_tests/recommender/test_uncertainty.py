@@ -90,8 +90,11 @@ def test_what_cannot_be_judged_is_refused() -> None:
     nothing = normal_predictions(torch.ones(0), torch.ones(0))
     with pytest.raises(ValueError, match="0 ratings to judge by"):
         evaluate(torch.ones(0), nothing, LEVELS)
-    one = normal_predictions(torch.ones(1), torch.ones(1))
-    with pytest.raises(ValueError, match=r"A rating of 2\.5 is none of the levels"):
-        evaluate(torch.tensor([2.5]), one, LEVELS)
-    with pytest.raises(ValueError, match="A rating of 6 is none of the levels"):
-        evaluate(torch.tensor([6.0]), one, LEVELS)
+
+
+@pytest.mark.parametrize(("stray", "level"), [(2.6, 3.0), (6.0, 5.0), (-1.0, 1.0)])
+def test_a_rating_that_is_no_level_counts_as_the_nearest(stray: float, level: float) -> None:
+    one = normal_predictions(torch.full((1,), 3.2), torch.ones(1))
+    strayed, nearest = (evaluate(torch.tensor([of]), one, LEVELS) for of in (stray, level))
+    assert strayed.negative_log_likelihood == nearest.negative_log_likelihood
+    assert strayed.calibration == nearest.calibration
