@@ -15,6 +15,7 @@ from cf_pipeline.recommender.drift import DriftReport, compare, new_ratings
 from cf_pipeline.recommender.drift_changes import mean_by_users
 from cf_pipeline.recommender.drift_limits import DRIFT_CHECKS, LEAST_USERS, LIMITS
 from cf_pipeline.recommender.splits import last_k_per_user
+from cf_pipeline_tests.recommender.simulation import encoded
 
 SEEN = 42_000  # of the ratings by time
 NEW = 2_000
@@ -29,8 +30,9 @@ def parted(ratings: pd.DataFrame, k: int = 10) -> pd.DataFrame:
 
 def judged(seen: pd.DataFrame, new: pd.DataFrame) -> DriftReport:
     """Compare as a simple champion would: it predicts the biases of users and movies."""
-    train, test = seen[seen["part"] == "train"], seen[seen["part"] == "test"]
-    return compare(seen, new, *(metrics.regularised_bias(train, rows) for rows in (test, new)))
+    parts = seen[seen["part"] == "train"], seen[seen["part"] == "test"]
+    train, *others = encoded(*parts, new)
+    return compare(seen, new, *(metrics.regularised_bias(train, rows) for rows in others))
 
 
 def warnings(report: DriftReport) -> set[str]:
