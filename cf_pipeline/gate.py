@@ -145,7 +145,7 @@ def findings_table(found: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
 def _candidate(split: Path, model: Path, evaluation: Path) -> Candidate:
     from cf_pipeline.recommender.promotion import Candidate
     from cf_pipeline.recommender.serving import Recommender
-    from cf_pipeline.recommender.splits import read_part
+    from cf_pipeline.recommender.split_files import read_part
 
     return Candidate(
         read_part(split, "train"),

@@ -16,7 +16,7 @@ from cf_pipeline.recommender.settings import FactorModelSettings
 from cf_pipeline.training_part import load_training_part
 
 OPTUNA = "Hyper-parameter search needs Optuna: pip install 'cf_pipeline[search]'."
-INPUTS = ("train_test_split", "vocabularies", "movies", "users")
+INPUTS = ("vocabularies", "movies", "users")
 
 
 class SearchConfig(FactorModelSettings, dg.Config):

@@ -19,6 +19,7 @@ from cf_pipeline.devices import training_on
 from cf_pipeline.metadata import picture, table_of
 from cf_pipeline.recommender.settings import (
     PLAIN,
+    WITH_FOLDS,
     GibbsSettings,
     GradientDescentSettings,
     RankingSettings,
@@ -48,8 +49,10 @@ class CrossValidationConfig(dg.Config):
     ranking_model: bool = Field(
         True, description="Judge lists by ranking_model, beside those by popularity."
     )
-    folds: Literal["official", "random"] = Field(
-        "official", description="u1 … u5 of MovieLens 100k, or `n_folds` random ones."
+    folds: Literal["auto", "official", "random"] = Field(
+        "auto",
+        description="'official': u1 … u5 of MovieLens 100k; 'random': `n_folds` random ones; "
+        "'auto': the official ones of MovieLens 100k, else random ones.",
     )
     n_folds: int = Field(5, gt=1, description="For 'random'.")
     seed: int = Field(0, ge=0, description="For 'random'.")
@@ -92,23 +95,25 @@ def cross_validation(
     Each score is kept as soon as it is known: a killed run goes on from there, and an edit of one
     method has only its own folds judged again.
     """
+    kind = resolve_folds(config.folds, str(ratings.metadata.get("dataset", WITH_FOLDS)))
 
     def build(directory: Path) -> Metadata:
         import pandas as pd
 
         from cf_pipeline.recommender.cross_validation import folds
+        from cf_pipeline.recommender.split_files import read_ratings
         from cf_pipeline.recommender.validation import check_ratings
 
-        rows = pd.read_parquet(ratings.path("ratings.parquet"))
+        rows = read_ratings(ratings.path("ratings.parquet"))
         check_ratings(rows)
         side_tables = (
             pd.read_parquet(users.path("users.parquet")),
             pd.read_parquet(movies.path("movies.parquet")),
         )
-        of_folds = {"folds": config.folds}  # the official ones read no more
-        if config.folds == "random":
-            of_folds = config.model_dump(include={"folds", "n_folds", "seed"})
-        parts = folds(rows, config.folds, config.n_folds, config.seed)
+        of_folds: dict[str, object] = {"folds": kind}  # the official ones read no more
+        if kind == "random":
+            of_folds |= {"n_folds": config.n_folds, "seed": config.seed}
+        parts = folds(rows, kind, config.n_folds, config.seed)
 
         def score(contender: Contender, fold: str) -> "Score":
             def judge(into: Path) -> Metadata:
@@ -146,7 +151,23 @@ def cross_validation(
             },
         )
 
-    return artifacts.materialize(context, build, [ratings, movies, users], config.model_dump())
+    settings = config.model_dump() | {"folds": kind}
+    return artifacts.materialize(context, build, [ratings, movies, users], settings)
+
+
+def resolve_folds(folds: str, dataset: str) -> Literal["official", "random"]:
+    """Return which folds a data set has, what 'auto' stands for included.
+
+    Raises:
+        dagster.Failure: it has no official ones.
+    """
+    if folds == "official" and dataset != WITH_FOLDS:
+        raise dg.Failure(
+            f"The ratings are of {dataset}, and only {WITH_FOLDS} has official folds: choose the "
+            "folds 'random'.",
+            allow_retries=False,
+        )
+    return "random" if folds == "random" or dataset != WITH_FOLDS else "official"
 
 
 def report(directory: Path, scores: "Mapping[str, Mapping[str, Score]]") -> Metadata:

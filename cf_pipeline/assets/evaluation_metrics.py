@@ -14,9 +14,8 @@ from cf_pipeline.code_version import code_version
 from cf_pipeline.metadata import picture, table_of
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from cf_pipeline.recommender.metrics import Errors
+    from cf_pipeline.recommender.minibatches import EncodedRatings
 
 NONE_TO_PREDICT = (
     "All training ratings are alike, so there are none to predict, and none tells what was liked: "
@@ -34,6 +33,7 @@ def evaluation_metrics(
     context: dg.AssetExecutionContext,
     artifacts: dg.ResourceParam[Artifacts],
     train_test_split: Artifact,
+    vocabularies: Artifact,
     factor_model: Artifact,
     ranking_model: Artifact,
     movies: Artifact,
@@ -51,37 +51,34 @@ def evaluation_metrics(
 
     def build(directory: Path) -> Metadata:
         import numpy as np
-        import pandas as pd
 
         from cf_pipeline.recommender import metrics, plots
         from cf_pipeline.recommender.factor_model import FactorModel
-        from cf_pipeline.recommender.splits import read_part
+        from cf_pipeline.recommender.minibatches import EncodedRatings
 
-        path = train_test_split.path("train_test_split.parquet")
-        train, test = read_part(path, "train"), read_part(path, "test")
+        encoded = vocabularies.verified()
+        train, test = EncodedRatings.load(encoded, "train"), EncodedRatings.load(encoded, "test")
         model = FactorModel.load(factor_model.verified())
-        unclamped = model.predict(test["user"], test["movie"])
+        unclamped = model.predict_indices(test.users, test.items).numpy()
         scale = model.rating_scale
         report = metrics.evaluate(train, test, unclamped, scale)
         predicted = np.clip(unclamped, *scale)
         judged = {"rating_scale": list(scale), **asdict(report)}
         uncertainty: Metadata = {}
         if "posterior.safetensors" in factor_model.files:
-            side_tables = (
-                pd.read_parquet(users.path("users.parquet")),
-                pd.read_parquet(movies.path("movies.parquet")),
+            judged["posterior"], uncertainty = judge_posterior(
+                factor_model, train_test_split, test, users, movies
             )
-            judged["posterior"], uncertainty = judge_posterior(factor_model, test, *side_tables)
         judged["ranking"], ranking = judge_lists(ranking_model, train, test)
         text = json.dumps(judged, indent=1)
         (directory / "evaluation_metrics.json").write_text(text, encoding="utf-8")
 
-        actual = test["rating"].to_numpy()
+        actual = test.ratings.numpy()
         figures = {"rmse": report.rmse, "mae": report.mae, "test_rows": report.n_test}
         if scale.is_constant:
             return {**figures, "remark": NONE_TO_PREDICT, **ranking}
         errors, model_errors = predicted - actual, metrics.errors_of(actual, predicted)
-        activity = metrics.training_ratings(train, test, "user")
+        activity = metrics.training_ratings(train.users, test.users)
         progress = json.loads(factor_model.path("learning_curve.json").read_bytes())
         baselines = {name: of.rmse for name, of in report.baselines.items() if of.rmse is not None}
         pictures = {
@@ -106,26 +103,19 @@ def evaluation_metrics(
             **uncertainty,
         }
 
-    inputs = [train_test_split, factor_model, ranking_model, movies, users]
+    inputs = [train_test_split, vocabularies, factor_model, ranking_model, movies, users]
     return artifacts.materialize(context, build, inputs)
 
 
 def judge_lists(
-    ranking_model: Artifact, train: "pd.DataFrame", test: "pd.DataFrame"
+    ranking_model: Artifact, train: "EncodedRatings", test: "EncodedRatings"
 ) -> tuple[dict[str, object], Metadata]:
     """Return what to write and what to show of lists by the model, and by simpler orders."""
     from cf_pipeline.recommender import ranking_plots
-    from cf_pipeline.recommender.minibatches import EncodedRatings
-    from cf_pipeline.recommender.ranking_model import judge, orders
-    from cf_pipeline.recommender.serving import Recommender
+    from cf_pipeline.recommender.ranking_model import RankingModel, judge, orders
 
-    recommender = Recommender.load(ranking_model.verified())
-    known = recommender.users, recommender.movies
-    encoded = EncodedRatings.of(train, *known), EncodedRatings.of(test, *known)
-    judged = {
-        name: judge(*order, *encoded)
-        for name, order in orders(recommender.model, encoded[0]).items()
-    }
+    by = orders(RankingModel.load(ranking_model.verified()), train)
+    judged = {name: judge(*order, train, test) for name, order in by.items()}
     written: dict[str, object] = {
         name: {counted: of and asdict(of) for counted, of in reports._asdict().items()}
         for name, reports in judged.items()
@@ -152,13 +142,18 @@ def judge_lists(
 
 
 def judge_posterior(
-    factor_model: Artifact, test: "pd.DataFrame", users: "pd.DataFrame", movies: "pd.DataFrame"
+    factor_model: Artifact,
+    train_test_split: Artifact,
+    test: "EncodedRatings",
+    users: Artifact,
+    movies: Artifact,
 ) -> tuple[dict[str, object], Metadata]:
     """Return what to write and what to show of the posterior's predictions of the test part."""
-    import torch
+    import pandas as pd
 
     from cf_pipeline.recommender import cold_start, metrics, plots, uncertainty
     from cf_pipeline.recommender.posterior import Posterior
+    from cf_pipeline.recommender.split_files import read_part
     from cf_pipeline.recommender.vocabulary import Vocabulary
 
     folder = factor_model.verified()
@@ -167,10 +162,16 @@ def judge_posterior(
         Vocabulary.load(folder / "movie_vocabulary.parquet"),
     )
     posterior = Posterior.load(folder)
-    predicted = cold_start.predict(posterior, test, *known, users, movies)
-    actual = torch.tensor(test["rating"].to_numpy())
+    # Who is in a side table only is known by the raw id.
+    pairs = read_part(train_test_split.path("train_test_split.parquet"), "test", ["user", "movie"])
+    side_tables = (
+        pd.read_parquet(users.path("users.parquet")),
+        pd.read_parquet(movies.path("movies.parquet")),
+    )
+    predicted = cold_start.predict(posterior, pairs, *known, *side_tables)
+    actual = test.ratings
     report = uncertainty.evaluate(actual, predicted, posterior.levels)
-    warm = torch.tensor((test["user"].isin(known[0].ids) & test["movie"].isin(known[1].ids)).values)
+    warm = (test.users > 0) & (test.items > 0)
     errors = {
         "warm": metrics.errors_of(actual[warm].numpy(), predicted.mean[warm].numpy()),
         "cold": metrics.errors_of(actual[~warm].numpy(), predicted.mean[~warm].numpy()),

@@ -79,8 +79,8 @@ def factor_model(
 
         log, device = context.log.info, device_for(config, config.device)
         with training_on(device, log):
-            part = load_training_part(train_test_split, vocabularies, movies, users, device)
-            log(f"Fitting to {len(part.rows)} ratings on {device}.")
+            part = load_training_part(vocabularies, movies, users, device)
+            log(f"Fitting to {len(part.ratings.ratings)} ratings on {device}.")
             fitted = fit(part.ratings, part.side, config, log=log)
             log("Fitting once more without the validation part, for the learning curve.")
             # The weights of both stand beside one shape, which the rest may not reach the ends of.
@@ -121,6 +121,7 @@ def factor_model(
     settings = config.model_dump(
         include={"method", "device", "validation_fraction", *read.model_fields}
     )
+    # The split is read no more, but a model of it is not judged on another.
     inputs = [train_test_split, vocabularies, movies, users]
     return artifacts.materialize(context, build, inputs, settings)
 

@@ -49,12 +49,13 @@ def model_card(
 
     def build(directory: Path) -> Metadata:
         import pandas as pd
-        import torch
 
         from cf_pipeline.recommender import card_contents, sources
+        from cf_pipeline.recommender.encoding import encoded
+        from cf_pipeline.recommender.minibatches import EncodedRatings
         from cf_pipeline.recommender.model_card import ModelCard, Picture
         from cf_pipeline.recommender.serving import Recommender
-        from cf_pipeline.recommender.splits import read_part, read_settings
+        from cf_pipeline.recommender.split_files import read_part, read_settings
 
         folder = champion_model.verified()
         judged = Recommender.load(folder)
@@ -63,12 +64,10 @@ def model_card(
             pd.read_parquet(folder / "movies.parquet"),
         )
         split = folder / "train_test_split.parquet"
-        part = TrainingPart.of(
-            read_part(split, "train"),
-            (judged.users, judged.movies),
-            side_tables,
-            torch.device("cpu"),
-        )
+        known = judged.users, judged.movies
+        ratings = EncodedRatings.concatenate(encoded(split, *known, "train"))
+        part = TrainingPart.of(ratings, known, side_tables)
+        timestamps = read_part(split, "train", ["timestamp"])["timestamp"].dropna()
         evaluation = _json(folder, "evaluation_metrics.json")
         recommender = Recommender.load(served_model.verified())
         learnt, scale = pictures_of(judged.model.rating, part), judged.model.rating.rating_scale
@@ -85,15 +84,15 @@ def model_card(
                 if _json(folder, "origin.json")["matches_release"]
                 else "not those of MovieLens 100k as it was released",
                 **{f"split: {name}": value for name, value in read_settings(split).items()},
-                "training_ratings": len(part.rows),
+                "training_ratings": len(part.ratings.ratings),
                 "test_ratings": evaluation["n_test"],
                 "test_ratings_of_unknown_users_or_movies": evaluation["cold"]["count"],
                 "users": len(part.users) - 1,
                 "movies": len(part.movies) - 1,
                 "lowest_training_rating": scale.low,
                 "highest_training_rating": scale.high,
-                "first_training_rating": _date(part.rows["timestamp"].min()),
-                "last_training_rating": _date(part.rows["timestamp"].max()),
+                "first_training_rating": _date(timestamps.min()),
+                "last_training_rating": _date(timestamps.max()),
             },
             scale=scale,
             bias=judged.model.rating.bias,

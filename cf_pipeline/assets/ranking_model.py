@@ -56,14 +56,14 @@ def ranking_model(
         from cf_pipeline.recommender.fits import resolve_device
         from cf_pipeline.recommender.ranking_model import fit
         from cf_pipeline.recommender.serving import History, Recommender
-        from cf_pipeline.recommender.splits import read_part
+        from cf_pipeline.recommender.split_files import read_part
 
         device = resolve_device(config.device, sparse=True)
         folder = factor_model.verified()
         of_factor_model = json.loads((folder / "settings.json").read_bytes())
         carve = of_factor_model["validation_fraction"], of_factor_model["seed"]
         with training_on(device, context.log.info):
-            part = load_training_part(train_test_split, vocabularies, movies, users, device)
+            part = load_training_part(vocabularies, movies, users, device)
             fitted = fit(
                 part.ratings,
                 part.side,
@@ -73,8 +73,9 @@ def ranking_model(
                 FactorModel.load(folder, device, WITHOUT_VALIDATION),
                 context.log.info,
             )
-        test = read_part(train_test_split.path("train_test_split.parquet"), "test")
-        history = History.of(part.rows, test, part.movies)
+        split = train_test_split.path("train_test_split.parquet")
+        test = read_part(split, "test", ["user", "movie"])
+        history = History.of(part.ratings, part.users, part.movies, test)
         Recommender(fitted.model, part.titles, history).save(directory)
 
         recommender = Recommender.load(directory)

@@ -64,33 +64,33 @@ def served_model(
     def build(directory: Path) -> Metadata:
         import pandas as pd
 
+        from cf_pipeline.recommender.encoding import distinct_ids, encoded
         from cf_pipeline.recommender.methods import device_for, fit
+        from cf_pipeline.recommender.minibatches import EncodedRatings
         from cf_pipeline.recommender.ranking_model import RankingModel, refit
         from cf_pipeline.recommender.serving import History, Recommender
-        from cf_pipeline.recommender.splits import read_part
-        from cf_pipeline.recommender.vocabulary import Vocabulary
 
         folder = champion_model.verified()
         split = folder / "train_test_split.parquet"
-        rows = pd.concat([read_part(split, "train"), read_part(split, "test")], ignore_index=True)
         side_tables = (
             pd.read_parquet(folder / "users.parquet"),
             pd.read_parquet(folder / "movies.parquet"),
         )
-        known = Vocabulary.of(rows["user"]), Vocabulary.of(rows["movie"])
+        known = distinct_ids(split).vocabularies()
         settings = json.loads((folder / "settings.json").read_bytes())
         memory = {"memory_gib": config.memory_gib}
         method = FactorModelSettings.model_validate(settings | memory)
         device = device_for(method, settings["device"])
-        part = TrainingPart.of(rows, known, side_tables, device)
-        context.log.info(f"Fitting to all {len(rows)} ratings on {device}.")
         with training_on(device, context.log.info):
+            ratings = EncodedRatings.concatenate(encoded(split, *known), device)
+            part = TrainingPart.of(ratings, known, side_tables)
+            context.log.info(f"Fitting to all {len(ratings.ratings)} ratings on {device}.")
             fitted = fit(part.ratings, part.side, method, log=context.log.info)
             fitted.model.vocabularies = known
             judged = RankingModel.load(folder, device)
             judged = replace(judged, settings=judged.settings.model_copy(update=memory))
             model = refit(judged, part.ratings, part.side, fitted.model)
-        history = History.of(rows, rows[:0], part.movies)
+        history = History.of(part.ratings, part.users, part.movies)
         Recommender(model, part.titles, history).save(directory)
         if fitted.posterior:
             fitted.posterior.save(directory)
@@ -103,7 +103,7 @@ def served_model(
         shown = Recommender.load(directory).recommend(someone, ROWS_TO_SHOW)
         return {
             "device": str(device),
-            "ratings": len(rows),
+            "ratings": len(ratings.ratings),
             "users": len(part.users) - 1,
             "movies": len(part.movies) - 1,
             "train_seconds": fitted.seconds,

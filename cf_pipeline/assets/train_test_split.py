@@ -11,24 +11,27 @@ from cf_pipeline.caching import Artifacts, Metadata
 from cf_pipeline.code_version import code_version
 from cf_pipeline.columns import PART_COLUMNS
 from cf_pipeline.deployment import DEPLOYMENT
-from cf_pipeline.metadata import describe_table
+from cf_pipeline.metadata import describe_parquet
+from cf_pipeline.recommender.settings import WITH_FOLDS
 
 if TYPE_CHECKING:
     import numpy as np
-    import pandas as pd
 
 
 class TrainTestSplitConfig(dg.Config):
     """How the test part is chosen.
 
-    Where ratings arrive, by CF_PIPELINE_RATINGS, the default is each user's last k: at a later time
-    these are no training rows of an earlier model, but for who had k ratings or fewer then: these
-    are all in the training part.
+    'auto' is the official fold of MovieLens 100k, and a random fifth of any other data set. Where
+    ratings arrive, by CF_PIPELINE_RATINGS, it is each user's last k: at a later time these are no
+    training rows of an earlier model, but for who had k ratings or fewer then: these are all in the
+    training part.
     """
 
-    strategy: Literal["fold", "random", "leave_k_out", "temporal"] = Field(
-        "temporal" if DEPLOYMENT.ratings else "fold",
-        description="'fold': an official fold; 'random': test_fraction of all ratings; "
+    strategy: Literal["auto", "fold", "random", "leave_k_out", "temporal"] = Field(
+        "auto",
+        description="'auto': "
+        + ("'temporal'" if DEPLOYMENT.ratings else "'fold' for MovieLens 100k, else 'random'")
+        + "; 'fold': an official fold of MovieLens 100k; 'random': test_fraction of all ratings; "
         "'leave_k_out': k random ratings of each user; 'temporal': the latest ratings, by `cut`.",
     )
     fold: Literal["u1", "u2", "u3", "u4", "u5", "ua", "ub"] = Field(
@@ -74,52 +77,84 @@ def train_test_split(
     ratings: Artifact,
 ) -> dg.MaterializeResult[Artifact]:
     """The ratings in the archive's order, each in the part `train` or `test`."""
+    dataset = str(ratings.metadata.get("dataset", WITH_FOLDS))
+    # One result, whether the strategy was chosen or named.
+    chosen = config.model_copy(update={"strategy": resolve_strategy(config.strategy, dataset)})
 
     def build(directory: Path) -> Metadata:
-        import pyarrow.parquet as pq
+        import pyarrow.compute as pc
 
-        from cf_pipeline.recommender import splits
+        from cf_pipeline.recommender.encoding import distinct_ids
+        from cf_pipeline.recommender.split_files import read_ratings, write_split
         from cf_pipeline.recommender.validation import check_ratings
 
-        table = pq.read_table(ratings.path("ratings.parquet"))
-        frame = table.to_pandas()
+        source, path = ratings.path("ratings.parquet"), directory / "train_test_split.parquet"
         # The blocking checks guard their own run only; here no run can pass them by.
-        check_ratings(frame)
-        in_test = choose_test_part(frame, config)
-        parts = splits.with_settings(splits.with_part(table, in_test), settings)
-        pq.write_table(parts, directory / "train_test_split.parquet")
-        train, test = frame[~in_test], frame[in_test]
+        check_ratings(read_ratings(source))
+        in_test = choose_test_part(source, chosen)
+        write_split(source, in_test, settings, path)
+        train, test = distinct_ids(path, "train"), distinct_ids(path, "test")
+        cold_users, cold_movies = (
+            pc.invert(pc.is_in(tested, trained)).true_count
+            for tested, trained in zip(test, train, strict=True)
+        )
         return {
-            "strategy": config.strategy,
-            **describe_table(parts, PART_COLUMNS),
-            "train_rows": len(train),
-            "test_rows": len(test),
-            "cold_users_in_test": int((~test["user"].drop_duplicates().isin(train["user"])).sum()),
-            "cold_movies_in_test": int(
-                (~test["movie"].drop_duplicates().isin(train["movie"])).sum()
-            ),
+            "strategy": chosen.strategy,
+            **describe_parquet(path, PART_COLUMNS),
+            "train_rows": int((~in_test).sum()),
+            "test_rows": int(in_test.sum()),
+            "cold_users_in_test": cold_users,
+            "cold_movies_in_test": cold_movies,
         }
 
-    read = {
-        "strategy",
-        *SETTINGS[config.strategy, config.cut if config.strategy == "temporal" else None],
-    }  # the others decide nothing
-    settings = config.model_dump(include=read)
+    cut = chosen.cut if chosen.strategy == "temporal" else None
+    # The others decide nothing.
+    settings = chosen.model_dump(include={"strategy", *SETTINGS[chosen.strategy, cut]})
     return artifacts.materialize(context, build, [ratings], settings)
 
 
-def choose_test_part(ratings: "pd.DataFrame", config: TrainTestSplitConfig) -> "np.ndarray":
-    """Return a boolean mask (n_ratings,), true where a rating is in the test part."""
-    from cf_pipeline.recommender import splits
+def resolve_strategy(strategy: str, dataset: str) -> str:
+    """Return the strategy by which a data set is parted, what 'auto' stands for included.
 
+    Raises:
+        dagster.Failure: it has no official folds.
+    """
+    if strategy == "auto" and DEPLOYMENT.ratings:
+        return "temporal"
+    if strategy == "auto":
+        return "fold" if dataset == WITH_FOLDS else "random"
+    if strategy == "fold" and dataset != WITH_FOLDS:
+        raise dg.Failure(
+            f"The ratings are of {dataset}, and only {WITH_FOLDS} has official folds: choose the "
+            "strategy 'random', 'leave_k_out' or 'temporal'.",
+            allow_retries=False,
+        )
+    return strategy
+
+
+def choose_test_part(path: Path, config: TrainTestSplitConfig) -> "np.ndarray":
+    """Return a boolean mask (n_ratings,), true where a rating of the file is in the test part.
+
+    Only the columns that the strategy goes by are read.
+    """
+    import pandas as pd
+    import pyarrow.parquet as pq
+
+    from cf_pipeline.recommender import splits
+    from cf_pipeline.recommender.split_files import read_ratings
+
+    rows = pd.DataFrame(index=pd.RangeIndex(pq.read_metadata(path).num_rows))
     match config.strategy:
         case "fold":
-            return splits.official_fold(ratings, config.fold)
+            if config.fold in ("ua", "ub"):
+                rows = read_ratings(path, ["user"])
+            return splits.official_fold(rows, config.fold)
         case "random":
-            return splits.random_split(ratings, config.test_fraction, config.seed)
+            return splits.random_split(rows, config.test_fraction, config.seed)
         case "leave_k_out":
-            return splits.leave_k_out(ratings, config.k, config.seed)
+            return splits.leave_k_out(read_ratings(path, ["user"]), config.k, config.seed)
         case "temporal" if config.cut == "global":
-            return splits.temporal_split(ratings, config.test_fraction)
+            return splits.temporal_split(read_ratings(path, ["timestamp"]), config.test_fraction)
         case "temporal":
-            return splits.last_k_per_user(ratings, config.k)
+            return splits.last_k_per_user(read_ratings(path, ["user", "timestamp"]), config.k)
+    raise ValueError(f"There is no strategy {config.strategy!r}.")

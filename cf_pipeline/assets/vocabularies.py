@@ -25,24 +25,27 @@ def vocabularies(
     """The users and movies of the training part, sorted by id; row 0 is `#na#`, the unknown.
 
     An id's row is its index. An id that only the test part has is not in here, so nothing of the
-    test part reaches the model.
+    test part reaches the model. Beside them are the ratings of both parts as these indices, in
+    files that what comes after maps into memory.
     """
 
     def build(directory: Path) -> Metadata:
-        from cf_pipeline.recommender.splits import read_part
-        from cf_pipeline.recommender.vocabulary import Vocabulary
+        from cf_pipeline.recommender.encoding import distinct_ids, encode_split
 
-        train = read_part(train_test_split.path("train_test_split.parquet"), "train")
-        users, movies = Vocabulary.of(train["user"]), Vocabulary.of(train["movie"])
+        split = train_test_split.path("train_test_split.parquet")
+        users, movies = distinct_ids(split, "train").vocabularies()
         users.save(directory / "user_vocabulary.parquet")
         movies.save(directory / "movie_vocabulary.parquet")
+        encode_split(split, users, movies, directory)
         of_either = describe_parquet(directory / "movie_vocabulary.parquet", VOCABULARY_COLUMNS)
+        n_bytes = sum(path.stat().st_size for path in directory.iterdir())
         return {
             "dagster/column_schema": of_either["dagster/column_schema"],
             "users": len(users),
             "movies": len(movies),
             "first_users": ", ".join(map(str, users.decode(range(min(5, len(users)))))),
             "first_movies": ", ".join(map(str, movies.decode(range(min(5, len(movies)))))),
+            "megabytes": n_bytes / 1e6,
         }
 
     return artifacts.materialize(context, build, [train_test_split])

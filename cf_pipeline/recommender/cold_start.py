@@ -62,7 +62,9 @@ def _rows(
     seed: int,
 ) -> tuple[Tensor, Tensor]:
     """Return each id's row, and the weights of the rows to append, those of the newcomers."""
-    described = ids[~ids.isin(known.ids) & ids.isin(table[ids.name])]
+    index = known.encode(ids)
+    strangers = ids[index == 0]
+    described = strangers[strangers.isin(table[ids.name])]
     newcomers = Vocabulary.of(described)
     device = weights.device
     of_known, of_newcomers = (
@@ -71,5 +73,5 @@ def _rows(
     )
     prior = Newcomers.like(weights[:, 1:], of_known)
     place = newcomers.encode(ids)
-    rows = np.where(place, len(known) - 1 + place, known.encode(ids))
+    rows = np.where(place, len(known) - 1 + place, index)
     return torch.tensor(rows, device=device), prior.draw(of_newcomers, seed)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
+import torch
 
 from cf_pipeline.recommender import metrics
 from cf_pipeline.recommender.features import SideFeatures
@@ -23,13 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import pandas as pd
-    import torch
 
     from cf_pipeline.recommender.fits import Fit
 
     Ratings: TypeAlias = metrics.Ratings
     FitMethod: TypeAlias = Callable[[EncodedRatings, SideFeatures], Fit]
-    Predict: TypeAlias = Callable[[pd.DataFrame, pd.DataFrame], Ratings]
+    Predict: TypeAlias = Callable[[EncodedRatings, EncodedRatings], Ratings]
 
 
 def standing(method: str, scores: Sequence[Score]) -> dict[str, str | float]:
@@ -69,28 +69,38 @@ def score_fit(
 
     `users` and `movies` are the side tables.
     """
-    train, test = ratings[~in_test], ratings[in_test]
-    known = Vocabulary.of(train["user"]), Vocabulary.of(train["movie"])
-    encoded = EncodedRatings.of(train, *known, device)
+    train, test, known = encode_parts(ratings, in_test, device)
     start = time.perf_counter()
     side = SideFeatures.of(users, movies, *known, device)
-    model = fit(encoded, side).model
+    model = fit(train, side).model
     seconds = time.perf_counter() - start
-    model.vocabularies = known
-    return _score(train, test, model.predict(test["user"], test["movie"]), seconds)
+    predicted = model.predict_indices(test.users, test.items).cpu().numpy()
+    return _score(train, test, predicted, seconds)
 
 
 def score_baseline(predict: Predict, ratings: pd.DataFrame, in_test: Mask) -> Score:
     """Judge a baseline of `metrics.BASELINES` on the ratings `in_test`, given the others."""
-    train, test = ratings[~in_test], ratings[in_test]
+    train, test, _ = encode_parts(ratings, in_test)
     start = time.perf_counter()
     predicted = predict(train, test)
     return _score(train, test, predicted, time.perf_counter() - start)
 
 
-def _score(train: pd.DataFrame, test: pd.DataFrame, predicted: Ratings, seconds: float) -> Score:
-    scale = RatingScale.of(train["rating"])
-    actual, clamped = test["rating"].to_numpy(), np.clip(predicted, *scale)
+def encode_parts(
+    ratings: pd.DataFrame, in_test: Mask, device: str | torch.device = "cpu"
+) -> tuple[EncodedRatings, EncodedRatings, tuple[Vocabulary, Vocabulary]]:
+    """Return the ratings but those `in_test`, these, and the vocabularies of the former."""
+    known = Vocabulary.of(ratings["user"][~in_test]), Vocabulary.of(ratings["movie"][~in_test])
+    encoded = EncodedRatings.of(ratings, *known, device)
+    mask = torch.tensor(in_test, device=device)
+    return encoded.take(~mask), encoded.take(mask), known
+
+
+def _score(
+    train: EncodedRatings, test: EncodedRatings, predicted: Ratings, seconds: float
+) -> Score:
+    scale = RatingScale.of(train.ratings)
+    actual, clamped = test.ratings.cpu().numpy(), np.clip(predicted, *scale)
     return {
         "rmse": metrics.rmse(actual, clamped),
         "mae": metrics.mae(actual, clamped),

@@ -27,6 +27,7 @@ USER_VOCABULARY = "user_vocabulary.parquet"
 MOVIE_VOCABULARY = "movie_vocabulary.parquet"
 MOST_HEADER_BYTES = 1 << 16  # of `model.json`, and of what the weights' file has beside the weights
 STARS = RatingScale(1.0, 5.0)  # of models that do not say
+PAIRS_AT_ONCE = 1 << 18
 REMEDY = "Materialize factor_model again, or save the model anew."
 
 
@@ -127,12 +128,24 @@ class FactorModel(nn.Module):
             raise ValueError(
                 f"There are {len(users)} users and {len(movies)} movies: give one for each other."
             )
-        device = self.user_factors.weight.device
         indices = [
-            torch.as_tensor(vocabulary.encode(ids), device=device)
+            torch.as_tensor(vocabulary.encode(ids))
             for vocabulary, ids in zip(self.vocabularies, (users, movies), strict=True)
         ]
-        predicted: npt.NDArray[np.float32] = self(*indices).cpu().numpy()
+        predicted: npt.NDArray[np.float32] = self.predict_indices(*indices).cpu().numpy()
+        return predicted
+
+    @torch.no_grad()
+    def predict_indices(self, users: Tensor, items: Tensor) -> Tensor:
+        """Return the predicted ratings (n,) of any number of pairs of indices (n,), (n,).
+
+        The factors of some pairs at a time are in memory.
+        """
+        batches = zip(users.split(PAIRS_AT_ONCE), items.split(PAIRS_AT_ONCE), strict=True)
+        device = self.user_factors.weight.device
+        predicted = torch.empty(len(users), device=device)
+        for batch, (user, item) in zip(predicted.split(PAIRS_AT_ONCE), batches, strict=True):
+            batch.copy_(self(user.to(device), item.to(device)))
         return predicted
 
     def save(self, directory: Path, users: Vocabulary, movies: Vocabulary) -> None:

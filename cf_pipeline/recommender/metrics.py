@@ -1,19 +1,22 @@
 """How far predicted ratings are from the actual ones, and how far simple predictors are.
 
-Everywhere `train` and `test` are ratings (columns user, movie, rating), and errors are in stars.
+Everywhere `train` and `test` are the encoded ratings of both parts, on the CPU, and errors are in
+stars. The vocabularies are those of the training part: index 0 is what has no training rating.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
-from cf_pipeline.recommender.vocabulary import Vocabulary
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cf_pipeline.recommender.minibatches import EncodedRatings
 
 Ratings: TypeAlias = npt.NDArray[np.floating]
 
@@ -79,43 +82,44 @@ def mae(actual: npt.ArrayLike, predicted: npt.ArrayLike) -> float:
     return float(np.mean(np.abs(_differences(actual, predicted))))
 
 
-def global_mean(train: pd.DataFrame, test: pd.DataFrame) -> Ratings:
+def global_mean(train: EncodedRatings, test: EncodedRatings) -> Ratings:
     """Predict the mean training rating, float64 (n_test,)."""
-    return np.full(len(test), train["rating"].to_numpy(np.float64).mean())
+    return np.full(len(test.ratings), _mean(train))
 
 
-def user_mean(train: pd.DataFrame, test: pd.DataFrame) -> Ratings:
+def user_mean(train: EncodedRatings, test: EncodedRatings) -> Ratings:
     """Predict the user's mean training rating, the global mean if cold; float64 (n_test,)."""
-    return _mean_of("user", train, test)
+    return _mean_of(train.users, test.users, train)
 
 
-def movie_mean(train: pd.DataFrame, test: pd.DataFrame) -> Ratings:
+def movie_mean(train: EncodedRatings, test: EncodedRatings) -> Ratings:
     """Predict the movie's mean training rating, the global mean if cold; float64 (n_test,)."""
-    return _mean_of("movie", train, test)
+    return _mean_of(train.items, test.items, train)
 
 
-def regularised_bias(train: pd.DataFrame, test: pd.DataFrame) -> Ratings:
+def regularised_bias(train: EncodedRatings, test: EncodedRatings) -> Ratings:
     """Predict μ + b_u + c_i, the global mean and the biases of user and movie; float64 (n_test,).
 
     The biases minimise Σ (r - μ - b_u - c_i)² + RIDGE (Σ b_u² + Σ c_i²) (Koren 2010, "Factor in the
     Neighbors", baseline estimates), each side in turn in closed form; a cold bias is 0.
     """
-    users, movies = Vocabulary.of(train["user"]), Vocabulary.of(train["movie"])
-    user, movie = users.encode(train["user"]), movies.encode(train["movie"])
-    rating = train["rating"].to_numpy(np.float64)
-    centred = rating - rating.mean()
-    per_user = np.bincount(user, minlength=len(users)) + RIDGE
-    per_movie = np.bincount(movie, minlength=len(movies)) + RIDGE
-    user_bias = np.zeros(len(users))
+    # Else bincount would make them anew at each call.
+    user, movie = (column.numpy().astype(np.intp) for column in (train.users, train.items))
+    of_user, of_movie = test.users.numpy(), test.items.numpy()
+    n_users, n_movies = _length(user, of_user), _length(movie, of_movie)
+    mean = _mean(train)
+    centred = train.ratings.numpy().astype(np.float64) - mean
+    per_user = np.bincount(user, minlength=n_users) + RIDGE
+    per_movie = np.bincount(movie, minlength=n_movies) + RIDGE
+    user_bias = np.zeros(n_users)
     for _ in range(BIAS_SWEEPS):
-        movie_bias = np.bincount(movie, centred - user_bias[user], len(movies)) / per_movie
-        user_bias = np.bincount(user, centred - movie_bias[movie], len(users)) / per_user
-    of_user, of_movie = users.encode(test["user"]), movies.encode(test["movie"])
-    predicted: Ratings = rating.mean() + user_bias[of_user] + movie_bias[of_movie]
+        movie_bias = np.bincount(movie, centred - user_bias[user], n_movies) / per_movie
+        user_bias = np.bincount(user, centred - movie_bias[movie], n_users) / per_user
+    predicted: Ratings = mean + user_bias[of_user] + movie_bias[of_movie]
     return predicted
 
 
-BASELINES: Mapping[str, Callable[[pd.DataFrame, pd.DataFrame], Ratings]] = {
+BASELINES: Mapping[str, Callable[[EncodedRatings, EncodedRatings], Ratings]] = {
     "global_mean": global_mean,
     "user_mean": user_mean,
     "movie_mean": movie_mean,
@@ -123,16 +127,21 @@ BASELINES: Mapping[str, Callable[[pd.DataFrame, pd.DataFrame], Ratings]] = {
 }
 
 
-def training_ratings(
-    train: pd.DataFrame, test: pd.DataFrame, column: str
-) -> npt.NDArray[np.integer]:
-    """Return how often each test rating's user or movie (`column`) is in `train`, (n_test,)."""
-    return train[column].value_counts().reindex(test[column], fill_value=0).to_numpy(np.int64)
+def training_ratings(train: Tensor, test: Tensor) -> npt.NDArray[np.integer]:
+    """Return how often each of the `test` indices (n_test,) is in `train` (n_train,), (n_test,).
+
+    Both are the users of the parts, or the items of both.
+    """
+    trained, tested = train.numpy(), test.numpy()
+    counts = np.bincount(trained, minlength=_length(trained, tested))
+    counts[0] = 0  # the unknown is nobody
+    found: npt.NDArray[np.integer] = counts[tested]
+    return found
 
 
 def evaluate(
-    train: pd.DataFrame,
-    test: pd.DataFrame,
+    train: EncodedRatings,
+    test: EncodedRatings,
     predictions: Ratings,
     rating_scale: tuple[float, float],
 ) -> EvaluationReport:
@@ -143,14 +152,14 @@ def evaluate(
     Raises:
         ValueError: there is no test rating, or not one finite prediction for each.
     """
-    actual = test["rating"].to_numpy(np.float64)
+    actual = test.ratings.numpy().astype(np.float64)
     _differences(actual, predictions)  # to refuse an infinite one before it is clamped
     predicted = np.clip(predictions, *rating_scale)
-    of_user = training_ratings(train, test, "user")
-    of_movie = training_ratings(train, test, "movie")
+    of_user = training_ratings(train.users, test.users)
+    of_movie = training_ratings(train.items, test.items)
     warm = (of_user > 0) & (of_movie > 0)
     return EvaluationReport(
-        n_test=len(test),
+        n_test=len(actual),
         rmse=rmse(actual, predicted),
         mae=mae(actual, predicted),
         warm=errors_of(actual[warm], predicted[warm]),
@@ -204,7 +213,24 @@ def _errors_by_activity(
     }
 
 
-def _mean_of(column: str, train: pd.DataFrame, test: pd.DataFrame) -> Ratings:
-    rating = train["rating"].astype(np.float64)
-    means = rating.groupby(train[column]).mean()
-    return means.reindex(test[column]).fillna(rating.mean()).to_numpy()
+def _mean(train: EncodedRatings) -> float:
+    return float(train.ratings.numpy().mean(dtype=np.float64))
+
+
+def _mean_of(trained: Tensor, tested: Tensor, train: EncodedRatings) -> Ratings:
+    """Return the mean rating of each of the indices `tested` (n_test,) by those of `train`."""
+    index, of_test = trained.numpy(), tested.numpy()
+    n = _length(index, of_test)
+    counts = np.bincount(index, minlength=n)
+    sums = np.bincount(index, train.ratings.numpy(), n)
+    known = counts > 0
+    known[0] = False
+    means = np.full(n, _mean(train))
+    means[known] = sums[known] / counts[known]
+    predicted: Ratings = means[of_test]
+    return predicted
+
+
+def _length(*indices: npt.NDArray[np.integer]) -> int:
+    """Return the length of a table that all indices point into."""
+    return 1 + max(int(index.max(initial=0)) for index in indices)

@@ -10,10 +10,13 @@ import pandas as pd
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
 
+    import numpy.typing as npt
     from torch import Tensor
 
+    from cf_pipeline.recommender.split_files import Part
     from cf_pipeline.recommender.vocabulary import Vocabulary
 
 
@@ -42,6 +45,40 @@ class EncodedRatings(NamedTuple):
             torch.tensor(movies.encode(ratings["movie"]), device=device),
             torch.tensor(ratings["rating"].to_numpy(np.float32), device=device),
         )
+
+    @classmethod
+    def load(cls, directory: Path, part: Part, device: str | torch.device = "cpu") -> Self:
+        """Return a part that `encoding.encode_split` wrote into `directory`.
+
+        On the CPU the files are mapped: what is not looked at takes no memory. Nothing that is
+        written into the tensors reaches the files.
+
+        Raises:
+            FileNotFoundError: a file is missing.
+            ValueError: the files are damaged, or do not belong together.
+        """
+        columns: list[Tensor] = []
+        for name, kind in zip(cls._fields, (np.int32, np.int32, np.float32), strict=True):
+            path = directory / f"{part}_{name}.npy"
+            column = np.load(path, mmap_mode="c", allow_pickle=False)
+            length = len(columns[0]) if columns else column.size
+            if column.dtype != kind or column.shape != (length,):
+                raise ValueError(
+                    f"{path} should be {np.dtype(kind)} ({length},), but is {column.dtype} "
+                    f"{column.shape}: materialize vocabularies again."
+                )
+            columns.append(torch.from_numpy(column).to(device))
+        return cls(*columns)
+
+    @classmethod
+    def concatenate(
+        cls,
+        batches: Iterable[Sequence[npt.NDArray[np.generic]]],
+        device: str | torch.device = "cpu",
+    ) -> Self:
+        """Join batches as `encoding.encoded` yields them, of which there is one at least."""
+        columns = zip(*batches, strict=True)
+        return cls(*(torch.from_numpy(np.concatenate(column)).to(device) for column in columns))
 
     def take(self, rows: Tensor | slice) -> Self:
         """Return the ratings at `rows`: indices, a mask or a slice."""

@@ -6,13 +6,14 @@ confidence interval, by a paired bootstrap over users.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from cf_pipeline.recommender import metrics
 from cf_pipeline.recommender.bootstrap import (
@@ -79,6 +80,15 @@ class Candidate:
         """Whether there are ratings to predict: in both parts together, they are not all alike."""
         return not RatingScale.of(self.ratings["rating"]).is_constant
 
+    @cached_property
+    def encoded(self) -> tuple[EncodedRatings, EncodedRatings]:
+        """Both parts as the model's indices."""
+        return self.encode(self.train), self.encode(self.test)
+
+    def encode(self, ratings: pd.DataFrame) -> EncodedRatings:
+        """Return ratings (columns user, movie, rating) as the model's indices."""
+        return EncodedRatings.of(ratings, self.recommender.users, self.recommender.movies)
+
     def predict(self, pairs: pd.DataFrame) -> Numbers:
         """Return the predicted ratings (n,) of pairs (columns user, movie), on the scale."""
         rating = self.recommender.model.rating
@@ -114,9 +124,22 @@ def rows_of_neither(challenger: Candidate, champion: Candidate) -> pd.DataFrame:
 
 
 def without(rows: pd.DataFrame, others: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """Return the `rows` whose `columns` are not in a row of `others`."""
-    merged = rows[columns].merge(others[columns].drop_duplicates(), how="left", indicator="found")
-    return rows[(merged["found"] == "left_only").to_numpy()]
+    """Return the `rows` whose `columns` are not in a row of `others`.
+
+    Rows are compared as numbers, one each: a merge would take many times the memory.
+    """
+    keys = [np.zeros(len(table), np.int64) for table in (rows, others)]
+    for name in columns:
+        # Of an id that the others lack the index is 0, which none of theirs is.
+        words = pd.Index(others[name].unique()) if name == "rating" else Vocabulary.of(others[name])
+        for key, table in zip(keys, (rows, others), strict=True):
+            if isinstance(words, Vocabulary):
+                index = words.encode(table[name])
+            else:
+                index = words.get_indexer(table[name]) + 1
+            key *= len(words) + 1
+            key += index
+    return rows[~pd.Series(keys[0]).isin(keys[1]).to_numpy()]
 
 
 def ratings_are_sound(challenger: Candidate) -> Finding:
@@ -162,12 +185,12 @@ def new_ratings_are_plausible(
 
 def challenger_beats_baselines(challenger: Candidate, settings: GateSettings) -> Finding:
     """Compare with every simple predictor on the whole test part."""
-    train, test = challenger.train, challenger.test
     if not challenger.predicts:
         return Finding("challenger_beats_baselines", True, NONE_TO_PREDICT, {})
+    test, encoded = challenger.test, challenger.encoded
     ours, scale = challenger.predict(test), challenger.scale
     gaps = {
-        name: rmse_difference(test, ours, np.clip(predict(train, test), *scale), settings)
+        name: rmse_difference(test, ours, np.clip(predict(*encoded), *scale), settings)
         for name, predict in metrics.BASELINES.items()
     }
     hardest = max(gaps, key=lambda name: gaps[name].high)
@@ -185,8 +208,7 @@ def challenger_beats_baselines(challenger: Candidate, settings: GateSettings) ->
 def lists_beat_popularity(challenger: Candidate, settings: GateSettings) -> Finding:
     """Compare the NDCG@10 of lists by the model and by numbers of ratings, on the test part."""
     rule = "lists_beat_popularity"
-    known = challenger.recommender.users, challenger.recommender.movies
-    encoded = [EncodedRatings.of(part, *known) for part in (challenger.train, challenger.test)]
+    encoded = challenger.encoded
     by = orders(challenger.recommender.model, encoded[0])
     judged, ours = ndcg_by_user(*by["ranking_model"], *encoded)
     popular = ndcg_by_user(*by["popularity"], *encoded)[1]
@@ -301,23 +323,19 @@ def _ndcg_of_both(
 ) -> tuple[Numbers, Numbers]:
     """Return the NDCG@10 of both models' lists (n_users,) for users whom both know."""
     # What either has seen is left out of both lists: the places it would take are no faults.
-    seen = pd.concat([challenger.train, champion.train])
-    of_users = pd.concat(
-        [_ndcg_of(one, seen, unseen) for one in (challenger, champion)],
-        axis=1,
-        join="inner",
-    )
+    both = challenger, champion
+    of_users = pd.concat([_ndcg_of(one, both, unseen) for one in both], axis=1, join="inner")
     ours, theirs = of_users.to_numpy().T
     return ours, theirs
 
 
-def _ndcg_of(candidate: Candidate, train: pd.DataFrame, test: pd.DataFrame) -> pd.Series:
-    """Return the NDCG@10 of the model's lists of what is not in `train`, by the users' ids."""
-    known: tuple[Vocabulary, Vocabulary] = candidate.recommender.users, candidate.recommender.movies
-    encoded = [EncodedRatings.of(part, *known) for part in (train, test)]
+def _ndcg_of(candidate: Candidate, both: Sequence[Candidate], test: pd.DataFrame) -> pd.Series:
+    """Return the NDCG@10 of the model's lists of what neither trained on, by the users' ids."""
+    trained = [one.encoded[0] if one is candidate else candidate.encode(one.train) for one in both]
+    seen = EncodedRatings(*(torch.cat(columns) for columns in zip(*trained, strict=True)))
     model = candidate.recommender.model
-    users, ndcg = ndcg_by_user(model.users, model.items, *encoded)
-    return pd.Series(ndcg.numpy(), index=known[0].decode(users.tolist()))
+    users, ndcg = ndcg_by_user(model.users, model.items, seen, candidate.encode(test))
+    return pd.Series(ndcg.numpy(), index=candidate.recommender.users.decode(users.tolist()))
 
 
 def _shown(gap: Interval) -> str:

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from cf_pipeline.recommender import distillation, ranking_model
+from cf_pipeline.recommender.cross_validation import encode_parts
 from cf_pipeline.recommender.features import SideFeatures
-from cf_pipeline.recommender.minibatches import EncodedRatings
 from cf_pipeline.recommender.settings import VALIDATION_FRACTION
-from cf_pipeline.recommender.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +38,7 @@ def score_ranking_model(
     `users` and `movies` are the side tables. The seconds are those of all that the ranking model
     takes, its factor models included.
     """
-    train, test, known = _parts(ratings, in_test, device)
+    train, test, known = encode_parts(ratings, in_test, device)
     start = time.perf_counter()
     side = SideFeatures.of(users, movies, *known, device)
     rest, validation = train.carve(VALIDATION_FRACTION, VALIDATION_SEED)
@@ -53,22 +52,11 @@ def score_ranking_model(
 
 def score_popularity(ratings: pd.DataFrame, in_test: Mask) -> Score:
     """Judge lists of the movies with the most ratings by those `in_test`, given the others."""
-    train, test, known = _parts(ratings, in_test, torch.device("cpu"))
+    train, test, known = encode_parts(ratings, in_test)
     start = time.perf_counter()
     counts = torch.bincount(train.items, minlength=len(known[1])).float().unsqueeze(1)
     seconds = time.perf_counter() - start
     return _score(ranking_model.judge(torch.ones(len(known[0]), 1), counts, train, test), seconds)
-
-
-def _parts(
-    ratings: pd.DataFrame, in_test: Mask, device: torch.device
-) -> tuple[EncodedRatings, EncodedRatings, tuple[Vocabulary, Vocabulary]]:
-    train, test = ratings[~in_test], ratings[in_test]
-    known = Vocabulary.of(train["user"]), Vocabulary.of(train["movie"])
-    encoded_train, encoded_test = (
-        EncodedRatings.of(part, *known, device) for part in (train, test)
-    )
-    return encoded_train, encoded_test, known
 
 
 def _score(judged: Judged, seconds: float) -> Score:

@@ -24,6 +24,7 @@ from torch.nn.functional import normalize
 from cf_pipeline.recommender.bounded import read_at_most
 from cf_pipeline.recommender.explanations import Rated, reasons, sentences
 from cf_pipeline.recommender.factor_model import ModelFileError
+from cf_pipeline.recommender.minibatches import EncodedRatings
 from cf_pipeline.recommender.ranking_model import REMEDY, RankingModel
 from cf_pipeline.recommender.rating_scale import RatingScale
 from cf_pipeline.recommender.top_items import Seen, top_items
@@ -54,18 +55,31 @@ class History:
     in_training: Tensor
 
     @classmethod
-    def of(cls, train: pd.DataFrame, test: pd.DataFrame, movies: Vocabulary) -> Self:
-        """Take both parts (columns user, movie, rating); of movies not in `movies` nothing."""
-        both = pd.concat([train, test])
-        vocabulary = Vocabulary.of(both["user"])
-        known = both["movie"].isin(movies.ids).to_numpy()
-        in_training = torch.tensor((np.arange(len(both)) < len(train))[known])
+    def of(
+        cls,
+        train: EncodedRatings,
+        users: Vocabulary,
+        movies: Vocabulary,
+        test: pd.DataFrame | None = None,
+    ) -> Self:
+        """Take the training part, encoded by `users` and `movies`, and the test part, if any.
+
+        `test` (columns user, movie) has raw ids; of movies not in `movies` nothing is taken.
+        """
+        vocabulary, raters, items = users, np.empty(0, np.int32), np.empty(0, np.int32)
+        if test is not None:
+            tested = Vocabulary.of(test["user"])
+            vocabulary = Vocabulary.of(users.ids.union(tested.ids))
+            raters, items = vocabulary.encode(test["user"]), movies.encode(test["movie"])
+            raters, items = raters[items > 0], items[items > 0]
+        rater_of = torch.tensor(np.append(np.int32(0), vocabulary.encode(users.ids)))
+        stars = train.ratings.cpu()
         return cls(
             vocabulary,
-            torch.tensor(vocabulary.encode(both["user"])[known]),
-            torch.tensor(movies.encode(both["movie"])[known]),
-            torch.tensor(both["rating"].to_numpy(np.float32)[known]) * in_training,
-            in_training,
+            torch.cat([rater_of[train.users.cpu()], torch.tensor(raters)]),
+            torch.cat([train.items.cpu(), torch.tensor(items)]),
+            torch.cat([stars, torch.zeros(len(items))]),
+            torch.cat([stars > -torch.inf, torch.zeros(len(items), dtype=torch.bool)]),
         )
 
 
@@ -208,7 +222,8 @@ class Recommender:
     def rated(self) -> Rated:
         """What each user rated in the training part, by the index in `users`."""
         history, train = self.history, self.history.in_training
-        row_of_rater = torch.tensor([0, *self.users.encode(history.vocabulary.ids)])
+        of_raters = self.users.encode(history.vocabulary.ids)
+        row_of_rater = torch.tensor(np.append(np.int32(0), of_raters))
         rows = row_of_rater[history.raters[train]]
         return Rated.of(rows, history.items[train], history.ratings[train], len(self.users))
 

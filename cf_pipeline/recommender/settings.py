@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field, FiniteFloat
 
 VALIDATION_FRACTION = 0.1  # of the training part, by default
+WITH_FOLDS = "ml-100k"  # the only data set that came with official folds
 YRange = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 

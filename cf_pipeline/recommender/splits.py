@@ -1,32 +1,22 @@
 """Ways to part ratings into a training and a test part.
 
-Each takes ratings (columns user, movie, rating, timestamp) in the archive's order and returns
-`in_test`, a boolean mask (n_ratings,). None leaves a part empty: it raises ValueError instead.
+Each takes ratings in the archive's order and returns `in_test`, a boolean mask (n_ratings,). Of
+their columns it reads `user` and `timestamp` at most; users may be categoricals. None leaves a part
+empty: it raises ValueError instead.
 """
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    import pandas as pd
+import pandas as pd
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
 Order: TypeAlias = npt.NDArray[np.integer]
 Fold: TypeAlias = Literal["u1", "u2", "u3", "u4", "u5", "ua", "ub"]
-Part: TypeAlias = Literal["train", "test"]
 FOLDS: tuple[Fold, ...] = get_args(Fold)
-PARTS: tuple[Part, ...] = get_args(Part)
-SETTINGS = b"split"
 HELD_OUT = 10  # ratings of each user that ua and ub test on
 
 
@@ -43,7 +33,7 @@ def official_fold(ratings: pd.DataFrame, fold: Fold) -> Mask:
         raise ValueError(f"There is no official fold {fold!r}: choose one of {', '.join(FOLDS)}.")
     if fold in ("ua", "ub"):
         first = 0 if fold == "ua" else HELD_OUT
-        place = ratings.groupby("user").cumcount().to_numpy()
+        place, _ = _place_among_users(ratings["user"])
         in_test = (first <= place) & (place < first + HELD_OUT)
     else:
         n, k = len(ratings), int(fold[1])
@@ -93,38 +83,15 @@ def last_k_per_user(ratings: pd.DataFrame, k: int) -> Mask:
     return _last_of_each_user(ratings, _by_time(ratings), k)
 
 
-def with_part(ratings: pa.Table, in_test: Mask) -> pa.Table:
-    """Return the ratings with a column `part`, 'train' or 'test'."""
-    part = pa.array(np.where(in_test, "test", "train"), pa.string())
-    return ratings.append_column(pa.field("part", pa.string(), nullable=False), part)
-
-
-def with_settings(parts: pa.Table, settings: Mapping[str, object]) -> pa.Table:
-    """Return the table of a `with_part` with the settings of the split in its schema's metadata."""
-    return parts.replace_schema_metadata({SETTINGS: json.dumps(settings)})
-
-
-def read_settings(path: Path) -> dict[str, object]:
-    """Return the settings of the split from the parquet file of a `with_settings` table."""
-    settings: dict[str, object] = json.loads(pq.read_schema(path).metadata[SETTINGS])
-    return settings
-
-
-def read_part(path: Path, part: Part) -> pd.DataFrame:
-    """Return one part's ratings in their order from the parquet file of a `with_part` table.
-
-    Raises:
-        ValueError: there is no such part.
-    """
-    if part not in PARTS:
-        raise ValueError(f"There is no part {part!r}: choose one of {', '.join(PARTS)}.")
-    ratings = pq.read_table(path).to_pandas()
-    rows: pd.DataFrame = ratings[ratings["part"] == part]
-    return rows.drop(columns="part").reset_index(drop=True)
-
-
 def _by_time(ratings: pd.DataFrame) -> Order:
-    return ratings["timestamp"].argsort(kind="stable").to_numpy()
+    timestamps = ratings["timestamp"]
+    if n_missing := int(timestamps.isna().sum()):
+        raise ValueError(
+            f"{n_missing:,} of {len(ratings):,} ratings have no timestamp, and cannot be parted by "
+            "time: choose the strategy 'random' or 'leave_k_out', or give every rating its time."
+        )
+    order: Order = timestamps.to_numpy().argsort(kind="stable")
+    return order
 
 
 def _last(order: Order, n_test: int) -> Mask:
@@ -136,11 +103,21 @@ def _last(order: Order, n_test: int) -> Mask:
 def _last_of_each_user(ratings: pd.DataFrame, order: Order, k: int) -> Mask:
     if k < 1:
         raise ValueError(f"k is {k}, but each user must have at least 1 rating to test on.")
-    users = ratings["user"].iloc[order]
-    of_user = users.groupby(users)
+    place, n_of_user = _place_among_users(ratings["user"].iloc[order])
     in_test = np.zeros(len(order), dtype=bool)
-    in_test[order] = (of_user.cumcount(ascending=False) < k) & (of_user.transform("size") > k)
+    in_test[order] = (place >= n_of_user - k) & (n_of_user > k)
     return _both_parts(in_test, f"k = {k}")
+
+
+def _place_among_users(users: pd.Series) -> tuple[Order, Order]:
+    """Return each row's place among those of its user, 0 and on, and how many these are, (n,)."""
+    codes = pd.factorize(users)[0]
+    counts = np.bincount(codes)
+    place = np.empty(len(codes), np.int64)
+    place[codes.argsort(kind="stable")] = np.arange(len(codes)) - np.repeat(
+        counts.cumsum() - counts, counts
+    )
+    return place, counts[codes]
 
 
 def _n_test(ratings: pd.DataFrame, test_fraction: float) -> int:

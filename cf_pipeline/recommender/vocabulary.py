@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import TYPE_CHECKING, Self, TypeAlias, TypeGuard
 
 import numpy as np
 import pandas as pd
@@ -15,24 +14,33 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cf_pipeline.recommender.bounded import read_at_most
-
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
 
-    Ids: TypeAlias = Sequence[int] | Sequence[str] | npt.NDArray[np.generic] | pd.Index | pd.Series
+    Ids: TypeAlias = (
+        Sequence[int]
+        | Sequence[str]
+        | npt.NDArray[np.generic]
+        | pd.Index
+        | pd.Series
+        | pd.Categorical
+        | pa.Array
+        | pa.ChunkedArray
+    )
     Indices: TypeAlias = Sequence[int] | npt.NDArray[np.integer]
 
 NA = "#na#"
 INT64 = np.iinfo(np.int64)
-MOST_IDS = 1 << 22  # as many ratings as the longest table that is read has
+MOST_IDS = 1 << 27  # as many as a table of a hundred million ratings can have
 BYTES_PER_ID = 64  # in a file, on average, after ROOM for what every file has
 ROOM = 1 << 16
 LONGEST_ID = 1000  # bytes of a string
-ROWS_AT_ONCE = 64
+STRINGS_AT_ONCE = 64  # rows may repeat a long one, which is long once in the file
+INTEGERS_AT_ONCE = 1 << 16
+ROWS_AT_ONCE = 1 << 20
 # What these unpack to is at most some twenty times as long.
 CODECS = ("SNAPPY", "UNCOMPRESSED")
 
@@ -65,8 +73,10 @@ class Vocabulary:
     @classmethod
     def of(cls, ids: Ids) -> Self:
         """Return the vocabulary of the distinct ids; nulls and `#na#` (unknown) are left out."""
-        known = pd.Index(ids).dropna()
-        return cls(_canonical(known[known != NA]).unique().sort_values())
+        known = _distinct(ids)
+        if not known.is_monotonic_increasing:
+            known = known.sort_values()
+        return cls(known)
 
     def __len__(self) -> int:
         """Return the number of indices, `#na#` counted."""
@@ -79,8 +89,27 @@ class Vocabulary:
         return hash(self.digest())
 
     def encode(self, ids: Ids) -> npt.NDArray[np.int32]:
-        """Return each id's index, int32 (n,); 0 if it is null, never seen, or of another type."""
-        return (self.ids.get_indexer(pd.Index(ids)) + 1).astype(np.int32)
+        """Return each id's index, int32 (n,); 0 if it is null, never seen, or of another type.
+
+        Of Arrow's dictionaries and pandas' categoricals each word is looked up once.
+        """
+        if isinstance(ids, pa.ChunkedArray):
+            parts = [self.encode(chunk) for chunk in ids.chunks]
+            return np.concatenate([np.empty(0, np.int32), *parts])
+        if isinstance(ids, pa.Array):
+            if pa.types.is_integer(ids.type) and ids.null_count == 0:
+                return self.encode(ids.to_numpy())
+            if not pa.types.is_dictionary(ids.type):
+                ids = ids.dictionary_encode()
+            words, places = ids.dictionary.to_pandas(), ids.indices.fill_null(-1).to_numpy()
+        elif _is_categorical(ids):
+            categorical = pd.Categorical(ids)
+            words, places = categorical.categories, categorical.codes
+        else:
+            return (self.ids.get_indexer(pd.Index(ids)) + 1).astype(np.int32)
+        # The last is for nulls, whose place is -1.
+        found: npt.NDArray[np.int32] = np.append(self.encode(words), np.int32(0))[places]
+        return found
 
     def decode(self, indices: Indices) -> npt.NDArray[np.object_]:
         """Return the id at each index as an object array of the same shape, `#na#` at index 0.
@@ -102,17 +131,24 @@ class Vocabulary:
                 f"Index {outside.flat[0]} is outside this vocabulary of 0 … {len(self) - 1}: "
                 "decode with the vocabulary that encoded it."
             )
-        ids: npt.NDArray[np.object_] = self._decoder[index]
+        ids = np.full(index.shape, NA, dtype=object)
+        ids[index > 0] = self.ids.to_numpy()[index[index > 0] - 1]
         return ids
 
     def digest(self) -> str:
         """Return the SHA-256 of the ids in hexadecimal; the same however a file encodes them."""
-        return hashlib.sha256(json.dumps(self.ids.tolist()).encode()).hexdigest()
+        digest = hashlib.sha256(b"[")
+        for start in range(0, len(self.ids), INTEGERS_AT_ONCE):
+            some = json.dumps(self.ids[start : start + INTEGERS_AT_ONCE].tolist())[1:-1]
+            digest.update((", " if start else "").encode() + some.encode())
+        digest.update(b"]")
+        return digest.hexdigest()
 
     def save(self, path: Path) -> None:
         """Write parquet: one column `id` whose row i is index i, so row 0 is null, for `#na#`."""
         kind = pa.int64() if self.ids.dtype == np.int64 else pa.string()
-        pq.write_table(pa.table({"id": pa.array([None, *self.ids.tolist()], kind)}), path)
+        rows = pa.chunked_array([pa.nulls(1, kind), pa.array(self.ids.to_numpy(), kind)])
+        pq.write_table(pa.table({"id": rows.combine_chunks()}), path)
 
     @classmethod
     def load(cls, path: Path, most: int = MOST_IDS) -> Self:
@@ -123,10 +159,10 @@ class Vocabulary:
             ValueError: the file is no vocabulary, or too large; the message says why.
         """
         try:
-            ids = _read_ids(path, most)
-            if not ids or ids[0] is not None:
-                raise ValueError(f"Row 0 must be null, for {NA!r}, but is {ids[:1]}.")
-            return cls(pd.Index(ids[1:]))
+            ids = pa.chunked_array(_read_ids(path, most))
+            if len(ids) == 0 or ids[0].is_valid:
+                raise ValueError(f"Row 0 must be null, for {NA!r}, but is {ids[:1].to_pylist()}.")
+            return cls(_index_of(ids[1:]))
         except FileNotFoundError:
             raise
         except (OSError, TypeError, ValueError, pa.ArrowException) as error:
@@ -134,20 +170,20 @@ class Vocabulary:
                 f"{path} is not a vocabulary: {error} Write it again with Vocabulary.save."
             ) from error
 
-    @cached_property
-    def _decoder(self) -> npt.NDArray[np.object_]:
-        return np.array([NA, *self.ids.tolist()], dtype=object)
 
-
-def _read_ids(path: Path, most: int) -> list[int | str | None]:
+def _read_ids(path: Path, most: int) -> list[pa.Array]:
     """Return the ids in a file of at most `most` rows, whatever it would expand to."""
-    content = read_at_most(path, ROOM + BYTES_PER_ID * most)
-    with pq.ParquetFile(pa.BufferReader(content)) as file:
+    longest = ROOM + BYTES_PER_ID * most
+    if path.stat().st_size > longest:
+        raise ValueError(f"{path.name} has more than {longest:,} bytes.")
+    # What a mapped file says of its parts takes no memory until they are there.
+    with pa.memory_map(str(path)) as mapped, pq.ParquetFile(mapped) as file:
         metadata, schema = file.metadata, file.schema_arrow
         if schema.names != ["id"]:
             raise ValueError(f"Its columns are {schema.names[:20]}, not ['id'].")
-        if schema.types[0] not in (pa.int64(), pa.string()):  # others may expand beyond all bounds
-            raise TypeError(f"Its ids are {schema.types[0]}, neither int64 nor string.")
+        (kind,) = schema.types
+        if kind not in (pa.int64(), pa.string()):  # others may expand beyond all bounds
+            raise TypeError(f"Its ids are {kind}, neither int64 nor string.")
         groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
         n_rows = max(metadata.num_rows, sum(group.num_rows for group in groups))
         if n_rows > most:
@@ -155,15 +191,70 @@ def _read_ids(path: Path, most: int) -> list[int | str | None]:
         codecs = {group.column(0).compression for group in groups}
         if not codecs.issubset(CODECS):
             raise ValueError(f"It is compressed by {codecs}, and may be by {CODECS} only.")
-        ids: list[int | str | None] = []
-        for batch in file.iter_batches(ROWS_AT_ONCE):  # rows may repeat a long id
-            column = batch.column(0)
-            if pa.types.is_string(column.type):
-                longest = pc.max(pc.binary_length(column)).as_py() or 0
-                if longest > LONGEST_ID:
-                    raise ValueError(f"An id has {longest:,} bytes, and may have {LONGEST_ID:,}.")
-            ids += column.to_pylist()
-    return ids
+        return [pa.nulls(0, kind), *_short(file, kind)]
+
+
+def _short(file: pq.ParquetFile, kind: pa.DataType) -> Iterator[pa.Array]:
+    """Read ids, of which none is long.
+
+    Raises:
+        ValueError: one is.
+    """
+    if kind == pa.int64():
+        yield from (batch.column(0) for batch in file.iter_batches(INTEGERS_AT_ONCE))
+        return
+    for batch in file.iter_batches(STRINGS_AT_ONCE):
+        ids = batch.column(0)
+        longest = pc.max(pc.binary_length(ids)).as_py() or 0
+        if longest > LONGEST_ID:
+            raise ValueError(f"An id has {longest:,} bytes, and may have {LONGEST_ID:,}.")
+        yield ids
+
+
+def _distinct(ids: Ids) -> pd.Index:
+    """Return the distinct ids in any order, int64 or str; nulls and `#na#` are left out."""
+    if isinstance(ids, pa.Array | pa.ChunkedArray):
+        known = _index_of(distinct([ids]).sort())
+    elif _is_categorical(ids):
+        known = pd.Categorical(ids).remove_unused_categories().categories
+    else:
+        known = pd.Index(ids).dropna().unique()
+    known = _canonical(known)
+    return known if known.dtype == np.int64 else known[known != NA]
+
+
+def distinct(columns: Sequence[pa.Array | pa.ChunkedArray]) -> pa.Array:
+    """Return the distinct ids of Arrow's columns, dictionaries or not, in any order, without nulls.
+
+    The columns are of one type, and of one at least.
+    """
+    kind = columns[0].type
+    found = [
+        column.slice(start, ROWS_AT_ONCE).unique()
+        for column in columns
+        for start in range(0, len(column), ROWS_AT_ONCE)
+    ]
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+        found = [words.dictionary_decode() for words in found]
+    joined = pa.chunked_array(found, kind).drop_null()
+    if not pa.types.is_integer(kind):
+        return joined.unique()
+    # A hash table of all, which numpy's unique makes too, is several times as large and slower.
+    ordered = np.sort(joined.to_numpy())
+    first = np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]
+    return pa.array(ordered[first], kind)
+
+
+def _is_categorical(ids: Ids) -> TypeGuard[pd.Series]:
+    return isinstance(getattr(ids, "dtype", None), pd.CategoricalDtype)
+
+
+def _index_of(ids: pa.Array | pa.ChunkedArray) -> pd.Index:
+    """Return ids of Arrow's as pandas'; an integer among nulls stays what it is."""
+    values = ids.to_pylist() if ids.null_count else ids.to_pandas()
+    index: pd.Index = pd.Index(values)
+    return index
 
 
 def _canonical(ids: pd.Index) -> pd.Index:

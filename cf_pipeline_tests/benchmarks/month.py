@@ -33,7 +33,8 @@ from cf_pipeline.recommender import metrics
 from cf_pipeline.recommender.factor_model import FactorModel
 from cf_pipeline.recommender.promotion import PAIR, without
 from cf_pipeline.recommender.settings import GateSettings
-from cf_pipeline.recommender.splits import last_k_per_user, read_part
+from cf_pipeline.recommender.split_files import read_part
+from cf_pipeline.recommender.splits import last_k_per_user
 from cf_pipeline.recommender.validation import RATING_SCALE
 from cf_pipeline_tests.benchmarks.report import Target, print_report
 from cf_pipeline_tests.project import Project

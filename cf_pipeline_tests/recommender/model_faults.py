@@ -204,7 +204,7 @@ MODEL = [
     ModelFault("-1 factors", with_shape(n_factors=-1), "greater than"),
     ModelFault("a range to NaN", with_shape(y_range=[0, "NaN"]), "finite number"),
     ModelFault("no digest", with_shape(user_vocabulary_sha256=None), "valid string"),
-    ModelFault("a billion users", with_shape(n_users=10**9), "less than or equal to 4194304"),
+    ModelFault("a billion users", with_shape(n_users=10**9), "less than or equal to 134217728"),
     ModelFault("10^18 factors", with_shape(n_factors=10**18), "but weights of 5 users and 4 items"),
     ModelFault("10^4000 users", written("model.json", f'{{"n_users": 1{"0" * 4000}}}'), "n_users"),
     ModelFault("a shape of 20 GB", longer("model.json"), "model.json has more than 65,536 bytes"),

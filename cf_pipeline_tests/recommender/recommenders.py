@@ -16,7 +16,7 @@ from cf_pipeline.recommender.settings import GibbsSettings, RankingSettings
 from cf_pipeline.recommender.splits import Mask
 from cf_pipeline.recommender.vocabulary import Vocabulary
 from cf_pipeline_tests.recommender.layouts import Tables
-from cf_pipeline_tests.recommender.simulation import Fold
+from cf_pipeline_tests.recommender.simulation import Fold, encoded
 
 FAST = GibbsSettings(sampled_factors=8, sweeps=40, burn_in=10, samples=30)
 ONLY_TESTED = 77  # a user of `some_recommender` that the training part does not know
@@ -44,9 +44,10 @@ def fit_recommender(ratings: pd.DataFrame, in_test: Mask, tables: Tables) -> Fit
     carved = fold.train.carve(0.1, 0)
     fitted = ranking_model.fit(fold.train, fold.side, rating, settings, *carved, rating)
     users, movies = tables.users.to_pandas(), tables.movies.to_pandas()
-    known = rating.vocabularies[1]
-    titles = movies.set_index("movie")["title"].reindex(known.ids).tolist()
-    recommender = Recommender(fitted.model, ["#na#", *titles], History.of(train, test, known))
+    known = rating.vocabularies
+    titles = movies.set_index("movie")["title"].reindex(known[1].ids).tolist()
+    history = History.of(fold.train, *known, test)
+    recommender = Recommender(fitted.model, ["#na#", *titles], history)
     return Fitted(recommender, of_ratings.posterior, train, test, users, movies)
 
 
@@ -78,4 +79,4 @@ def some_recommender(strings: bool = False, n_movies: int = 30) -> Recommender:
     settings = RankingSettings(n_factors=4)
     model = RankingModel(rating, ImplicitFactors(*tables), 0.1, 0.9, settings)
     titles = ["#na#", *(f"Movie {movie} (1999)" for movie in known[1].ids)]
-    return Recommender(model, titles, History.of(train, test, known[1]))
+    return Recommender(model, titles, History.of(encoded(train)[0], *known, test))

@@ -31,6 +31,12 @@ class Fold(NamedTuple):
         return cls(EncodedRatings.of(train, *known), EncodedRatings.of(test, *known), side)
 
 
+def encoded(train: pd.DataFrame, *others: pd.DataFrame) -> list[EncodedRatings]:
+    """Return ratings as the indices of the vocabularies of the first."""
+    known = Vocabulary.of(train["user"]), Vocabulary.of(train["movie"])
+    return [EncodedRatings.of(ratings, *known) for ratings in (train, *others)]
+
+
 class Simulated(NamedTuple):
     """Ratings drawn from the model: `bias_rmse` is that of the true mean and biases on the test
     part, `floor` that of all the truth; `edges` are on the scale of `centers` (n_train,), what the

@@ -16,6 +16,7 @@ from cf_pipeline.recommender.drift_changes import mean_by_users
 from cf_pipeline.recommender.drift_limits import DRIFT_CHECKS, LEAST_USERS, LIMITS, OVER_TIME
 from cf_pipeline.recommender.rating_scale import MOST_LEVELS
 from cf_pipeline.recommender.splits import last_k_per_user
+from cf_pipeline_tests.recommender.simulation import encoded
 
 SEEN = 42_000  # of the ratings by time
 NEW = 2_000
@@ -34,8 +35,9 @@ def parted_at_random(ratings: pd.DataFrame) -> pd.DataFrame:
 
 def judged(seen: pd.DataFrame, new: pd.DataFrame) -> DriftReport:
     """Compare as a simple champion would: it predicts the biases of users and movies."""
-    train, test = seen[seen["part"] == "train"], seen[seen["part"] == "test"]
-    return compare(seen, new, *(metrics.regularised_bias(train, rows) for rows in (test, new)))
+    parts = seen[seen["part"] == "train"], seen[seen["part"] == "test"]
+    train, *others = encoded(*parts, new)
+    return compare(seen, new, *(metrics.regularised_bias(train, rows) for rows in others))
 
 
 def warnings(report: DriftReport) -> set[str]:

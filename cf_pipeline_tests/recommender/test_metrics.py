@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from cf_pipeline.recommender import metrics
-from cf_pipeline.recommender.metrics import Errors, Ratings
+from cf_pipeline.recommender.metrics import Errors, EvaluationReport, Ratings
+from cf_pipeline.recommender.minibatches import EncodedRatings
 from cf_pipeline.recommender.splits import official_fold
+from cf_pipeline_tests.recommender.simulation import encoded
 
 STARS = (1.0, 5.0)
 ERRORS = arrays.arrays(
@@ -37,6 +39,22 @@ def some_ratings(seed: int, n: int) -> pd.DataFrame:
 TRAIN = some_ratings(seed=0, n=25)
 COLD = pd.DataFrame({"user": [3, 99, 99], "movie": [98, 3, 98], "rating": [2.0, 3.0, 5.0]})
 TEST = pd.concat([some_ratings(seed=1, n=15), COLD], ignore_index=True)
+
+
+Predict = Callable[[pd.DataFrame, pd.DataFrame], Ratings]
+
+
+def of_frames(predict: Callable[[EncodedRatings, EncodedRatings], Ratings]) -> Predict:
+    """Return a baseline that takes raw ids."""
+    return lambda train, test: predict(*encoded(train, test))
+
+
+def evaluate(train: pd.DataFrame, test: pd.DataFrame, predicted: Ratings) -> EvaluationReport:
+    parts = encoded(train, test)
+    return metrics.evaluate(parts[0], parts[1], predicted, STARS)
+
+
+BASELINES = {name: of_frames(predict) for name, predict in metrics.BASELINES.items()}
 
 
 @pytest.fixture(scope="module")
@@ -80,14 +98,14 @@ def test_what_cannot_be_judged_is_refused(
 
 def test_the_means_are_the_means_of_the_training_rows() -> None:
     overall = TRAIN["rating"].astype(float).mean()
-    assert metrics.global_mean(TRAIN, TEST) == pytest.approx([overall] * len(TEST))
-    for column, predict in (("user", metrics.user_mean), ("movie", metrics.movie_mean)):
+    assert BASELINES["global_mean"](TRAIN, TEST) == pytest.approx([overall] * len(TEST))
+    for column in ("user", "movie"):
         expected = []
         for key in TEST[column]:
             known = TRAIN["rating"][TRAIN[column] == key].tolist()
             expected.append(sum(known) / len(known) if known else overall)
         assert overall in expected
-        assert predict(TRAIN, TEST) == pytest.approx(expected)
+        assert BASELINES[f"{column}_mean"](TRAIN, TEST) == pytest.approx(expected)
 
 
 def test_the_biases_solve_their_normal_equations() -> None:
@@ -101,27 +119,31 @@ def test_the_biases_solve_their_normal_equations() -> None:
     gram = one_hot.T @ one_hot + metrics.RIDGE * np.eye(one_hot.shape[1])
     biases = np.linalg.solve(gram, one_hot.T @ (TRAIN["rating"] - mean))
     expected = mean + design(TEST) @ biases
-    assert metrics.regularised_bias(TRAIN, TEST) == pytest.approx(expected, abs=1e-6)
+    assert BASELINES["regularised_bias"](TRAIN, TEST) == pytest.approx(expected, abs=1e-6)
 
 
 def test_no_baseline_looks_at_the_test_ratings_or_the_order_of_rows() -> None:
     shuffled = TRAIN.sample(frac=1, random_state=0)
-    for predict in metrics.BASELINES.values():
+    for predict in BASELINES.values():
         blind = predict(shuffled, TEST.assign(rating=np.nan))
         assert blind == pytest.approx(predict(TRAIN, TEST), abs=1e-9)
 
 
 def test_training_ratings_are_counted() -> None:
-    for column in ("user", "movie"):
+    train, test = encoded(TRAIN, TEST)
+    for column, trained, tested in (
+        ("user", train.users, test.users),
+        ("movie", train.items, test.items),
+    ):
         expected = [(TRAIN[column] == key).sum() for key in TEST[column]]
-        assert metrics.training_ratings(TRAIN, TEST, column).tolist() == expected
+        assert metrics.training_ratings(trained, tested).tolist() == expected
 
 
 def test_each_baseline_betters_the_one_before_on_real_ratings(
     u1: tuple[pd.DataFrame, pd.DataFrame],
 ) -> None:
     train, test = u1
-    report = metrics.evaluate(train, test, metrics.user_mean(train, test), STARS)
+    report = evaluate(train, test, BASELINES["user_mean"](train, test))
     errors = [report.baselines[name].rmse or 0 for name in metrics.BASELINES]
     assert errors == sorted(errors, reverse=True)
     assert report.rmse == report.baselines["user_mean"].rmse
@@ -132,8 +154,8 @@ def test_a_report_groups_the_errors_as_a_loop_over_the_rows_does(
     u1: tuple[pd.DataFrame, pd.DataFrame],
 ) -> None:
     train, test = u1[0], u1[1].head(3000)
-    predicted = metrics.movie_mean(train, test)
-    report = metrics.evaluate(train, test, predicted, STARS)
+    predicted = BASELINES["movie_mean"](train, test)
+    report = evaluate(train, test, predicted)
     errors = predicted - test["rating"].to_numpy()
     counts = {key: train[key].value_counts().to_dict() for key in ("user", "movie")}
     groups = [
@@ -166,16 +188,15 @@ def assert_errors_are(found: Errors, errors: Ratings) -> None:
 
 def test_predictions_are_clamped_to_the_scale() -> None:
     test = TEST.assign(rating=5.0)
-    report = metrics.evaluate(TRAIN, test, np.full(len(test), 5.4), STARS)
+    report = evaluate(TRAIN, test, np.full(len(test), 5.4))
     assert report.rmse == 0
-    assert metrics.evaluate(TRAIN, test, np.full(len(test), -3.0), STARS).mae == 4
+    assert evaluate(TRAIN, test, np.full(len(test), -3.0)).mae == 4
 
 
 def test_a_report_is_json_and_the_same_each_time() -> None:
-    predicted = metrics.regularised_bias(TRAIN, TEST)
+    predicted = BASELINES["regularised_bias"](TRAIN, TEST)
     written = [
-        json.dumps(asdict(metrics.evaluate(TRAIN, TEST, predicted, STARS)), allow_nan=False)
-        for _ in range(2)
+        json.dumps(asdict(evaluate(TRAIN, TEST, predicted)), allow_nan=False) for _ in range(2)
     ]
     assert written[0] == written[1]
     assert set(json.loads(written[0])["baselines"]) == set(metrics.BASELINES)
@@ -186,4 +207,4 @@ def test_a_prediction_that_is_not_finite_is_refused(value: float) -> None:
     predicted = np.full(len(TEST), 3.0)
     predicted[4] = value
     with pytest.raises(ValueError, match="1 rows are not finite, first row 4 "):
-        metrics.evaluate(TRAIN, TEST, predicted, STARS)
+        evaluate(TRAIN, TEST, predicted)

@@ -13,6 +13,7 @@ from PIL import Image, ImageColor
 
 from cf_pipeline.recommender import metrics, plots
 from cf_pipeline.recommender.splits import official_fold
+from cf_pipeline_tests.recommender.simulation import encoded
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -46,10 +47,10 @@ def drawn_in(png: bytes, colour: str) -> npt.NDArray[np.bool_]:
 def pictures(ratings: pd.DataFrame) -> dict[str, tuple[bytes, bytes]]:
     """Every picture, drawn twice, from a baseline's real errors on u1."""
     in_test = official_fold(ratings, "u1")
-    train, test = ratings[~in_test], ratings[in_test]
-    actual = test["rating"].to_numpy()
+    train, test = encoded(ratings[~in_test], ratings[in_test])
+    actual = test.ratings.numpy()
     predicted = metrics.regularised_bias(train, test)
-    of_user = metrics.training_ratings(train, test, "user")
+    of_user = metrics.training_ratings(train.users, test.users)
 
     def draw() -> dict[str, bytes]:
         return {

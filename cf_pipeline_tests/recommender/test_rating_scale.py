@@ -201,11 +201,7 @@ def jester() -> tuple[Recommender, Posterior]:
     carved = ratings.carve(0.2, 0)
     settings = RankingSettings(n_factors=4)
     model = ranking_model.fit(ratings, side, fit.model, settings, *carved, fit.model).model
-    ids = (vocabulary.decode(of.numpy()) for vocabulary, of in zip(known, ratings, strict=False))
-    rows = pd.DataFrame(dict(zip(("user", "movie"), ids, strict=True)))
-    history = History.of(
-        rows.assign(rating=ratings.ratings.numpy()), rows[:0].assign(rating=0.0), known[1]
-    )
+    history = History.of(ratings, known[0], known[1])
     assert fit.posterior is not None
     return Recommender(model, known[1].decode(range(31)).tolist(), history), fit.posterior
 

@@ -14,6 +14,7 @@ from cf_pipeline.recommender import recommendations
 from cf_pipeline.recommender.factor_model import FactorModel
 from cf_pipeline.recommender.features import user_side_features
 from cf_pipeline.recommender.implicit_als import ImplicitFactors
+from cf_pipeline.recommender.minibatches import EncodedRatings
 from cf_pipeline.recommender.posterior import Posterior
 from cf_pipeline.recommender.ranking_model import RankingModel
 from cf_pipeline.recommender.recommendations import (
@@ -314,7 +315,7 @@ def _many(n_users: int) -> None:
     implicit.items[0] = 0
     model = RankingModel(rating, implicit, 0.1, 0.9, RankingSettings(n_factors=16))
     titles = [str(movie) for movie in range(N_MOVIES + 1)]
-    recommender = Recommender(model, titles, History.of(rows, rows[:0], known[1]))
+    recommender = Recommender(model, titles, History.of(EncodedRatings.of(rows, *known), *known))
     n_rows = sum(len(t) for t in recommendation_tables(recommender, None, described([1, 2])))
     assert n_rows == 20 * n_users
 

@@ -2,13 +2,10 @@
 
 import hashlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -161,14 +158,25 @@ def test_an_index_of_the_table_is_not_looked_at(ratings: pd.DataFrame) -> None:
         assert np.array_equal(split(few), split(reindexed))
 
 
-def test_parts_are_read_as_they_were_written(ratings: pd.DataFrame, tmp_path: Path) -> None:
-    in_test = splits.official_fold(ratings, "u1")
-    pq.write_table(splits.with_part(pa.Table.from_pandas(ratings), in_test), tmp_path / "split")
-    train = splits.read_part(tmp_path / "split", "train")
-    test = splits.read_part(tmp_path / "split", "test")
-    ratings = ratings.astype(train.dtypes)  # parquet has no unit as coarse as a second
-    pd.testing.assert_frame_equal(train, ratings[~in_test].reset_index(drop=True))
-    pd.testing.assert_frame_equal(test, ratings[in_test].reset_index(drop=True))
+def test_ratings_without_a_timestamp_are_not_parted_by_time(ratings: pd.DataFrame) -> None:
+    few = ratings.head(100).copy()
+    few.loc[3:5, "timestamp"] = pd.NaT
+    cause = r"3 of 100 ratings have no timestamp.*'random' or"
+    with pytest.raises(ValueError, match=cause):
+        splits.temporal_split(few, 0.2)
+    with pytest.raises(ValueError, match=cause):
+        splits.last_k_per_user(few, 1)
+
+
+@given(tables(), st.integers(1, 4))
+def test_users_may_be_of_any_kind(ratings: pd.DataFrame, k: int) -> None:
+    assume(ratings["user"].value_counts().max() > k)
+    names = ratings["user"].map("user {}".format)
+    last, drawn = splits.last_k_per_user(ratings, k), splits.leave_k_out(ratings, k, 0)
+    for users in (names, names.astype("category"), ratings["user"].astype("category")):
+        same = ratings.assign(user=users)
+        assert np.array_equal(splits.last_k_per_user(same, k), last)
+        assert np.array_equal(splits.leave_k_out(same, k, 0), drawn)
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.2, 20, float("nan")])
@@ -190,12 +198,10 @@ def test_a_split_that_leaves_a_part_empty_is_refused(ratings: pd.DataFrame) -> N
         splits.official_fold(few, "ua")
 
 
-def test_wrong_settings_are_refused(ratings: pd.DataFrame, tmp_path: Path) -> None:
+def test_wrong_settings_are_refused(ratings: pd.DataFrame) -> None:
     with pytest.raises(ValueError, match=r"k is 0, .* at least 1"):
         splits.last_k_per_user(ratings, 0)
     with pytest.raises(ValueError, match=r"k is -1, .* at least 1"):
         splits.leave_k_out(ratings, -1, 0)
     with pytest.raises(ValueError, match=r"no official fold 'u6': choose one of u1, "):
         splits.official_fold(ratings, "u6")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"no part 'validation': choose one of train, test"):
-        splits.read_part(tmp_path / "split", "validation")  # type: ignore[arg-type]

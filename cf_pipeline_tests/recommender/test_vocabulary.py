@@ -1,5 +1,7 @@
 """The vocabulary: ids to indices and back, in memory and as a file."""
 
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +36,37 @@ def test_encode_undoes_decode(ids: list[int]) -> None:
     indices = np.arange(len(vocabulary))
     assert vocabulary.decode(indices).tolist() == [NA, *sorted(set(ids))]
     assert np.array_equal(vocabulary.encode(vocabulary.decode(indices)), indices)
+
+
+@given(st.one_of(st.lists(st.none() | INTEGERS), st.lists(st.none() | STRINGS)), st.integers(0, 9))
+def test_the_form_in_which_ids_come_makes_no_difference(
+    ids: list[int | str | None], place: int
+) -> None:
+    """As Arrow's arrays, in chunks, as dictionaries whose words differ, and as categoricals."""
+    words = [word for word in ids if word is not None]
+    expected = sorted(set(words))
+    kind = pa.string() if words and isinstance(words[0], str) else pa.int64()
+    unused = "unused" if kind == pa.string() else -7
+    array = pa.array(ids, kind)
+    chunks = pa.chunked_array([array[:place], array[place:]])
+    forms = [
+        array,
+        chunks,
+        array.dictionary_encode(),
+        pa.chunked_array([chunk.dictionary_encode() for chunk in chunks.chunks]),
+        pd.Categorical(ids, categories=[*expected, *({unused} - set(expected))]),
+    ]
+    forms.append(pd.Series(forms[-1]))
+    indices = [0 if word is None else 1 + expected.index(word) for word in ids]
+    for form in forms:
+        vocabulary = Vocabulary.of(form)
+        assert vocabulary.ids.tolist() == expected
+        encoded = vocabulary.encode(form)
+        assert encoded.dtype == np.int32
+        assert encoded.tolist() == indices
+    other = Vocabulary.of(words[1:])
+    for form in forms:
+        assert other.encode(form).tolist() == other.encode(pd.Index(ids, dtype=object)).tolist()
 
 
 @given(ids=IDS)
@@ -118,6 +151,18 @@ def test_vocabularies_of_other_ids_differ() -> None:
     assert len(set(different)) == len(different)
     assert len({vocabulary.digest() for vocabulary in different}) == len(different)
     assert Vocabulary.of([1]) != [1]
+
+
+def test_the_digest_is_that_of_the_ids_as_json_however_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Models that were saved before are known by it."""
+    for ids in ([], [3, 7, 900], ["a", 'b"', "é"]):
+        vocabulary = Vocabulary.of(ids)
+        expected = hashlib.sha256(json.dumps(vocabulary.ids.tolist()).encode()).hexdigest()
+        for at_once in (1, 2, 1 << 16):
+            monkeypatch.setattr("cf_pipeline.recommender.vocabulary.INTEGERS_AT_ONCE", at_once)
+            assert vocabulary.digest() == expected
 
 
 def test_the_digest_does_not_depend_on_the_file(tmp_path: Path) -> None:
