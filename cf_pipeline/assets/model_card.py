@@ -48,7 +48,8 @@ def model_card(
         import pandas as pd
         import torch
 
-        from cf_pipeline.recommender import card_contents, sources
+        from cf_pipeline.recommender import card_contents
+        from cf_pipeline.recommender.datasets import CITATION, release
         from cf_pipeline.recommender.model_card import ModelCard, Picture
         from cf_pipeline.recommender.serving import Recommender
         from cf_pipeline.recommender.splits import read_part, read_settings
@@ -67,6 +68,8 @@ def model_card(
             torch.device("cpu"),
         )
         evaluation = _json(folder, "evaluation_metrics.json")
+        origin = _json(folder, "origin.json")
+        dataset = release(origin["dataset"])
         recommender = Recommender.load(served_model.verified())
         learnt = pictures_of(judged.model.rating, part)
         ranked = evaluation["ranking"]["ranking_model"]["all"] or {}
@@ -78,9 +81,9 @@ def model_card(
                 "recall@10 of lists": ranked.get("recall_at_10"),
             },
             data={
-                "ratings": "MovieLens 100k, as it was released"
-                if _json(folder, "origin.json")["matches_release"]
-                else "not those of MovieLens 100k as it was released",
+                "ratings": f"{dataset.title}, as it was released"
+                if origin["matches_release"]
+                else f"not those of {dataset.title} as it was released",
                 **{f"split: {name}": value for name, value in read_settings(split).items()},
                 "training_ratings": len(part.rows),
                 "test_ratings": evaluation["n_test"],
@@ -111,8 +114,8 @@ def model_card(
                     recommendations.path("recommendations.parquet"),
                 ),
             },
-            licence=sources.LICENCE,
-            citation=sources.CITATION,
+            licence=dataset.licence,
+            citation=CITATION,
             made_from={artifact.asset: artifact.data_version for artifact in inputs},
         )
         page = card.html()

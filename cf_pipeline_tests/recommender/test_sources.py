@@ -10,19 +10,21 @@ import sys
 import venv
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cf_pipeline.recommender import sources
+from cf_pipeline.recommender.datasets import DATASETS, release
 from cf_pipeline.recommender.downloads import RemoteFile
 from cf_pipeline.recommender.movielens import read_ratings
 from cf_pipeline.recommender.sources import (
     REMEDIES,
     ArchiveUnavailableError,
-    ReceivedArchive,
     fetch_archive,
     source_fingerprints,
 )
+from cf_pipeline.recommender.verification import ReceivedArchive
 from cf_pipeline_tests.recommender.layouts import Tables, archive_files, write_zip
 from cf_pipeline_tests.recommender.mirror import Mirror, self_signed, serve
 
@@ -37,10 +39,18 @@ def published(path: Path) -> RemoteFile:
     return RemoteFile(path.name, path.stat().st_size, sha256(path))
 
 
+def publish(
+    path: Path, monkeypatch: pytest.MonkeyPatch, dataset: str = "ml-100k", **known: Any
+) -> None:
+    """Take a file for the one that GroupLens published; `known` is what is known of it."""
+    file = published(path)._replace(**known)
+    monkeypatch.setitem(DATASETS, dataset, release(dataset)._replace(file=file))
+
+
 @pytest.fixture
 def mirror(official_zip: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
     """A mirror whose ml-100k.zip is taken for the published one."""
-    monkeypatch.setattr(sources, "ML_100K", published(official_zip))
+    publish(official_zip, monkeypatch)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with serve(official_zip.read_bytes()) as mirror:
         monkeypatch.setenv(sources.URL_VARIABLE, mirror.url)
@@ -87,7 +97,10 @@ class Fetch:
 
     @property
     def files(self) -> list[str]:
-        return sorted(path.name for path in self.destination.iterdir())
+        """What was received, but for the file that says what it is."""
+        return sorted(
+            path.name for path in self.destination.iterdir() if path.name != "dataset.json"
+        )
 
 
 @pytest.fixture
@@ -109,6 +122,7 @@ def test_the_official_zip_is_kept_as_it_was_sent(
         bytes=official_zip.stat().st_size,
         sha256=sha256(fetch.destination / "ml-100k.zip"),
         matches_release=True,
+        checked_by="SHA-256 known in advance",
     )
     assert received.sha256 == sha256(official_zip)
     assert mirror.requests == ["/datasets/ml-100k.zip"]
@@ -142,7 +156,7 @@ def test_a_published_zip_has_the_published_ratings(
     fetch: Fetch, mirror: Mirror, tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     short = write_zip(tables._replace(ratings=tables.ratings.slice(1)), tmp_path / "ml-100k.zip")
-    monkeypatch.setattr(sources, "ML_100K", published(short))
+    publish(short, monkeypatch)
     mirror.body = short.read_bytes()
     assert "are not those of the release" in fetch.fails("official")
 
@@ -161,7 +175,7 @@ def test_a_certificate_of_the_environment_is_trusted(
     fetch: Fetch, official_zip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     certificate = self_signed(tmp_path / "certificate.pem")
-    monkeypatch.setattr(sources, "ML_100K", published(official_zip))
+    publish(official_zip, monkeypatch)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
     with serve(official_zip.read_bytes(), certificate) as mirror:
@@ -269,7 +283,7 @@ def test_every_cause_and_remedy_is_reported(
     message = str(caught.value)
     for part in ("404", "No matching distribution", "nor one sound zip", *REMEDIES.values()):
         assert part in message
-    assert message.count(sources.LOCAL_REMEDY) == 2
+    assert message.count("Give the path of ml-100k.zip, of the recbole wheel, or of a folder") == 2
     assert len(mirror.requests) == 1
     assert sources.URL_VARIABLE in message
 
