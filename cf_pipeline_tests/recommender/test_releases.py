@@ -203,8 +203,10 @@ def rows_of(name: str) -> st.SearchStrategy[Tables]:
         ),
     }
     tables = [
-        st.lists(st.fixed_dictionaries(fields), min_size=1, max_size=20).map(
-            lambda rows, schema=schema: pa.Table.from_pylist(rows, schema)
+        st.builds(
+            pa.Table.from_pylist,
+            st.lists(st.fixed_dictionaries(fields), min_size=1, max_size=20),
+            st.just(schema),
         )
         for schema, fields in columns.values()
     ]
