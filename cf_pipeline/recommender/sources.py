@@ -40,15 +40,17 @@ REMEDIES = {
 
 def remedy(source: str, dataset: Dataset) -> str:
     """Return what to do if a source does not give a dataset."""
-    if source == "official" and dataset.note:
-        return f"{REMEDIES[source]} {dataset.note}"
+    if source == "official" and dataset.name != PACKAGED:
+        only = f"The package index has {PACKAGED} only."
+        return " ".join(filter(None, [REMEDIES[source], only, dataset.note]))
     if source in _named("auto", dataset):
         return REMEDIES[source]
     wheel = ", of the recbole wheel," if dataset.name == PACKAGED else ""
-    names = "', '".join(["auto", *_named("auto", dataset)])
+    *names, last = map(repr, ["auto", *_named("auto", dataset)])
     return (
         f"Give the path of {dataset.file.name}{wheel} or of a folder with "
-        f"{dataset.layouts[0].ratings.file}; sources that are no path are '{names}'."
+        f"{dataset.layouts[0].ratings.file}; sources that are no path are "
+        f"{', '.join(names)} and {last}."
     )
 
 

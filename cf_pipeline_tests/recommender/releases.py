@@ -3,13 +3,54 @@
 import csv
 import io
 import zipfile
+from datetime import UTC, datetime
 from pathlib import Path
+
+import pyarrow as pa
 
 from cf_pipeline.recommender.datasets import describe, release
 from cf_pipeline.recommender.formats import NO_GENRES, OCCUPATIONS
+from cf_pipeline.recommender.movielens import MOVIES_SCHEMA, RATINGS_SCHEMA, USERS_SCHEMA
 from cf_pipeline_tests.recommender.layouts import Tables, archive_files
 
 RATINGS_HEADER = "userId,movieId,rating,timestamp\n"
+
+
+def a_time(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def some_tables(name: str) -> Tables:
+    """A few rows with what is odd in the releases."""
+    step = release(name).scale.step
+    ratings = [(1, 1193, 5.0), (1, 661, 3.0), (6040, 1, 5 - step), (2, 131262, step)]
+    titles = [
+        (1, "Toy Story (1995)", ["Animation", "Children's", "Comedy"]),
+        (661, "Misérables, Les (1995)", ["Drama"]),
+        (1193, "One Flew Over the Cuckoo's Nest: 2 (1975)", ["Sci-Fi", "IMAX"]),
+        (131262, 'He said "no", twice', [] if name != "ml-100k" else ["Drama"]),
+    ]
+    users = [(1, 1, "F", "K-12 student", "48067"), (2, 56, "M", "self-employed", "70072-1234")]
+    known = {"IMAX"} if name == "ml-100k" else set()
+    return Tables(
+        pa.Table.from_pylist(
+            [
+                {"user": u, "movie": m, "rating": r, "timestamp": a_time(978300760 + m)}
+                for u, m, r in ratings
+            ],
+            RATINGS_SCHEMA,
+        ),
+        pa.Table.from_pylist(
+            [
+                {"movie": i, "title": title, "genres": [g for g in genres if g not in known]}
+                for i, title, genres in titles
+            ],
+            MOVIES_SCHEMA,
+        ),
+        pa.Table.from_pylist(
+            [dict(zip(USERS_SCHEMA.names, user, strict=True)) for user in users], USERS_SCHEMA
+        ),
+    )
 
 
 def release_files(name: str, tables: Tables) -> dict[str, bytes]:

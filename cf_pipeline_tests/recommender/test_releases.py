@@ -1,7 +1,6 @@
 """Every release of MovieLens is read as it is written, and a line that is not a row is named."""
 
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,44 +23,13 @@ from cf_pipeline.recommender.movielens import (
 from cf_pipeline.recommender.movielens_rows import LARGEST_ID, MalformedRowError
 from cf_pipeline.recommender.places import ArchiveLayoutError
 from cf_pipeline_tests.recommender.layouts import Tables, read
-from cf_pipeline_tests.recommender.releases import RATINGS_HEADER, release_files, write_release
-
-
-def a_time(seconds: int) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
-
-
-def some_tables(name: str) -> Tables:
-    """A few rows with what is odd in the releases."""
-    step = release(name).scale.step
-    ratings = [(1, 1193, 5.0), (1, 661, 3.0), (6040, 1, 5 - step), (2, 131262, step)]
-    titles = [
-        (1, "Toy Story (1995)", ["Animation", "Children's", "Comedy"]),
-        (661, "Misérables, Les (1995)", ["Drama"]),
-        (1193, "One Flew Over the Cuckoo's Nest: 2 (1975)", ["Sci-Fi", "IMAX"]),
-        (131262, 'He said "no", twice', [] if name != "ml-100k" else ["Drama"]),
-    ]
-    users = [(1, 1, "F", "K-12 student", "48067"), (2, 56, "M", "self-employed", "70072-1234")]
-    known = {"IMAX"} if name == "ml-100k" else set()
-    return Tables(
-        pa.Table.from_pylist(
-            [
-                {"user": u, "movie": m, "rating": r, "timestamp": a_time(978300760 + m)}
-                for u, m, r in ratings
-            ],
-            RATINGS_SCHEMA,
-        ),
-        pa.Table.from_pylist(
-            [
-                {"movie": i, "title": title, "genres": [g for g in genres if g not in known]}
-                for i, title, genres in titles
-            ],
-            MOVIES_SCHEMA,
-        ),
-        pa.Table.from_pylist(
-            [dict(zip(USERS_SCHEMA.names, user, strict=True)) for user in users], USERS_SCHEMA
-        ),
-    )
+from cf_pipeline_tests.recommender.releases import (
+    RATINGS_HEADER,
+    a_time,
+    release_files,
+    some_tables,
+    write_release,
+)
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "folder"])
