@@ -43,11 +43,11 @@ RATINGS_SCHEMA = pa.schema(
     ]
 )
 WORKERS = 2
-IN_FLIGHT = 3  # chunks: one more than are parsed at once
+IN_FLIGHT = 6  # chunks: enough to go on with while a row group of them is written
 GUARDED = 1 << 18  # bytes that the guard looks at together, so that they stay in the CPU's cache
 LONGEST_TIMESTAMP = 10  # digits
 LARGEST_RATING = 10**9  # of nine digits
-_ZERO, _DOT = b"0."
+_DOT, _ZERO, _NINE = b".09"
 
 
 class RatingParser:
@@ -58,7 +58,6 @@ class RatingParser:
         self._rows = re.compile(f"(?:{row_pattern(written)})*+".encode())
         self._long = written.separator.encode() if len(written.separator) > 1 else b""
         self._separator = UNIT_SEPARATOR if self._long else written.separator
-        self._characters = b"0123456789.\n" + self._separator.encode()
 
     def parse(self, chunk: bytes, name: str = "", before: int = 0) -> pa.RecordBatch:
         """Return the rows of a chunk as RATINGS_SCHEMA, which is the same from either way.
@@ -75,11 +74,14 @@ class RatingParser:
         if UNIT_SEPARATOR.encode() in chunk:
             return None
         split = self._split(chunk)
-        if split.translate(None, self._characters) or not _plain_numbers(split):
+        n_between = _plain_numbers(split)
+        if n_between is None:
             return None
         try:
             table = self._read(split, pa.int32())
         except pa.ArrowInvalid:
+            return None
+        if n_between != table.num_rows * len(self._written.fields):
             return None
         timestamps, ratings = table["timestamp"], table["rating"]
         if (
@@ -170,27 +172,38 @@ def _batch(table: pa.Table) -> pa.RecordBatch:
     return batch
 
 
-def _plain_numbers(chunk: bytes) -> bool:
-    """Whether digits, dots, separators and line ends are so that numbers can have one meaning only.
+def _plain_numbers(chunk: bytes) -> int | None:
+    """Return how many bytes are before the dot in ASCII, None if numbers are not plain.
 
-    No number begins with 0 and another digit, and what has a dot has digits before it and one after
-    it. That is sufficient to be a row for what Arrow reads as two int32, a float and an int64.
+    In a table of plain numbers these are its separators and line ends; more of them would be signs,
+    spaces or the like. What is plain has no byte behind the digits, no number that begins with 0
+    and another digit, and a dot only with digits before it and one after it. Together that is
+    sufficient to be rows, for what Arrow reads as two int32, a float and an int64.
     """
-    if chunk[-1:] != b"\n":
-        return False
-    text = np.frombuffer(b"\n" + chunk, np.uint8)
+    # Arrow would take a carriage return for a line end.
+    if not chunk.endswith(b"\n") or b"\r" in chunk:
+        return None
+    if chunk.startswith(b".") or chunk[:1] == b"0" <= chunk[1:2]:
+        return None
+    text = np.frombuffer(chunk, np.uint8)
     dots = b"." in chunk
-    # Two bytes more, so that each place is looked at with what is around it.
-    pieces = (text[start : start + GUARDED + 2] for start in range(0, len(text), GUARDED))
-    return all(_plain_piece(piece, dots) for piece in pieces)
+    n_between = 0
+    for start in range(0, len(text), GUARDED):
+        # Three bytes more, so that each place is looked at with what is behind it.
+        piece = text[start : start + GUARDED + 3]
+        between = piece < _DOT
+        if not _plain_piece(piece, between, dots):
+            return None
+        n_between += int(np.count_nonzero(between[:GUARDED]))
+    return n_between
 
 
-def _plain_piece(text: np.ndarray, dots: bool) -> bool:
-    between = text < _DOT  # separators and line ends
+def _plain_piece(text: np.ndarray, between: np.ndarray, dots: bool) -> bool:
     digit = text >= _ZERO
-    if (between[:-2] & (text[1:-1] == _ZERO) & digit[2:]).any():
+    if text.max() > _NINE or (between[:-2] & (text[1:-1] == _ZERO) & digit[2:]).any():
         return False
     if not dots:
         return True
-    dot = text == _DOT
-    return not ((dot[1:-1] & ~(digit[:-2] & digit[2:])).any() or (dot[:-2] & ~between[2:]).any())
+    dot = text[1:-2] == _DOT
+    plain = dot & digit[:-3] & digit[2:-1] & between[3:]
+    return bool(np.count_nonzero(plain) == np.count_nonzero(dot))

@@ -58,9 +58,11 @@ def chunks(draw: st.DrawFn, written: Format) -> bytes:
     for _ in range(draw(st.integers(0, 1))):
         place = draw(st.integers(0, len(chunk)))
         chunk[place : place + draw(st.integers(0, 2))] = draw(
-            st.sampled_from([b"", b"\n", b"\n\n", b"\t", b":", b",", b".", b"0", b"-", b"\x1f"])
+            st.sampled_from(
+                [b"", b"\n", b"\n\n", b"\r", b"\t", b":", b",", b".", b"/", b"0", b"-", b"\x1f"]
+            )
         )
-    return bytes(chunk)
+    return bytes(chunk).replace(b"\n", b"\r", draw(st.sampled_from([0, 0, 0, 1])))
 
 
 @pytest.mark.parametrize("name", FORMATS)
