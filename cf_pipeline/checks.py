@@ -13,7 +13,7 @@ from cf_pipeline.code_version import code_version
 from cf_pipeline.gate import read_findings, with_history
 from cf_pipeline.metadata import table_of
 from cf_pipeline.recommender.settings import GATE_RULES
-from cf_pipeline.recommender.validation import RATINGS_CHECKS, BadRatingsError, check_ratings
+from cf_pipeline.recommender.validation import RATINGS_CHECKS, BadRatingsError
 
 
 @dg.asset_check(
@@ -47,9 +47,9 @@ def ratings_checks(
     """
 
     def verify(directory: Path) -> Metadata:
-        import pyarrow.parquet as pq
+        from cf_pipeline.recommender.rating_checks import check_ratings_file
 
-        check_ratings(pq.read_table(ratings.path("ratings.parquet")).to_pandas())
+        check_ratings_file(ratings.path("ratings.parquet"))
         (directory / "passed").touch()
         return {}
 

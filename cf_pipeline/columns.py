@@ -3,7 +3,7 @@
 RATING_COLUMNS = {
     "user": "MovieLens' id of the user",
     "movie": "MovieLens' id of the movie",
-    "rating": "Stars, 1 to 5",
+    "rating": "Stars, on the scale of the dataset",
     "timestamp": "When the rating was given, UTC",
 }
 MOVIE_COLUMNS = {
@@ -12,13 +12,13 @@ MOVIE_COLUMNS = {
     "release_year": "Year of release, from the title",
     "release_date": "Date of release",
     "imdb_url": "Address at IMDb",
-    "genres": "Some of 19 genres, in the archive's order",
+    "genres": "Genres, in the archive's words and order",
 }
 USER_COLUMNS = {
     "user": RATING_COLUMNS["user"],
-    "age": "Years",
+    "age": "Years; in ml-1m where a bracket of ages begins",
     "gender": "F or M",
-    "occupation": "One of 21",
+    "occupation": "Occupation, in the archive's words",
     "zip": "US zip code, or what was given for one",
 }
 PART_COLUMNS = {**RATING_COLUMNS, "part": "What the rating is for: train or test"}

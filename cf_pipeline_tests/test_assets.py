@@ -178,7 +178,7 @@ def folder(tmp_path: Path, archive: Path) -> Path:
     """A folder with the real u.data, to be spoilt."""
     folder = tmp_path / "ml-100k"
     folder.mkdir()
-    (folder / "u.data").write_bytes(u_data(archive))
+    (folder / "u.data").write_bytes(b"".join(u_data(archive)))
     return folder
 
 

@@ -57,7 +57,7 @@ def folder(tmp_path: Path, archive: Path) -> Path:
     """A folder whose u.data lacks the last of the real ratings."""
     folder = tmp_path / "ml-100k"
     folder.mkdir()
-    (folder / "u.data").write_bytes(u_data(archive))
+    (folder / "u.data").write_bytes(b"".join(u_data(archive)))
     spoil(folder, slice(-1))
     return folder
 

@@ -177,7 +177,9 @@ def arriving(tmp_path: Path, archive: Path) -> Path:
     """A folder where the older nine tenths of the real ratings have arrived."""
     folder = tmp_path / "arriving"
     folder.mkdir()
-    rows = sorted(u_data(archive).decode().splitlines(), key=lambda row: int(row.split("\t")[3]))
+    rows = sorted(
+        b"".join(u_data(archive)).decode().splitlines(), key=lambda row: int(row.split("\t")[3])
+    )
     (folder / "u.data").write_text("\n".join(rows[:90_000]) + "\n")
     (folder / "later").write_text("\n".join(rows[90_000:]) + "\n")
     return folder

@@ -102,7 +102,7 @@ def tell(project: Project, notifier: Notifier) -> str:
 def test_a_failed_check_is_told_by_its_name(project, webhook, tmp_path, archive):
     folder = tmp_path / "ml-100k"
     folder.mkdir()
-    (folder / "u.data").write_bytes(u_data(archive).splitlines(keepends=True)[0] * 2)
+    (folder / "u.data").write_bytes(b"".join(u_data(archive)).splitlines(keepends=True)[0] * 2)
     sources = {"movielens_archive": {"sources": [str(folder)]}}
     assert project.materialize("*train_test_split", sources).returncode == 1
     run_id = tell(project, WebhookNotifier(url=webhook.url))

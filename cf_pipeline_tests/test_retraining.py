@@ -24,6 +24,7 @@ from cf_pipeline.caching import Artifacts
 from cf_pipeline.definitions import defs
 from cf_pipeline.deployment import Deployment
 from cf_pipeline.recommender import http_download, sources
+from cf_pipeline.recommender.datasets import DATASETS, release
 from cf_pipeline.recommender.downloads import DownloadError, RemoteFile, sha256
 from cf_pipeline.recommender.sources import URL_VARIABLE
 from cf_pipeline_tests.project import Project
@@ -307,8 +308,8 @@ def test_a_source_that_would_have_its_revision_asked_unencrypted_is_refused(
 def test_ratings_that_cannot_be_read_are_a_reason_of_their_own(watch, folder):
     rate(folder, 3)
     with (folder / "u.data").open("r+b") as file:
-        file.truncate((32 << 20) + 1)
-    assert "at most 33,554,432 are read" in watch()
+        file.truncate((16 << 30) + 1)
+    assert "at most 17,179,869,184 are read" in watch()
 
 
 # --- the archive that a run then receives
@@ -317,10 +318,10 @@ def test_ratings_that_cannot_be_read_are_a_reason_of_their_own(watch, folder):
 @pytest.fixture
 def official(mirror: Mirror, archive: Path, monkeypatch: pytest.MonkeyPatch) -> Mirror:
     """The mirror, which is taken to have published this machine's copy of the archive."""
-    (copy,) = archive.iterdir()
+    (copy,) = (path for path in archive.iterdir() if path.name != "dataset.json")
     mirror.body = copy.read_bytes()
     published = RemoteFile("ml-100k.zip", len(mirror.body), sha256(copy))
-    monkeypatch.setattr(sources, "ML_100K", published)
+    monkeypatch.setitem(DATASETS, "ml-100k", release("ml-100k")._replace(file=published))
     monkeypatch.setattr(archive_asset, "WAITS", (0.1, 0.2, 0.4))
     return mirror
 

@@ -27,7 +27,7 @@ def arriving(tmp_path: Path, archive: Path) -> Path:
     """A folder with the ratings of the first 150 users."""
     folder = tmp_path / "arriving"
     folder.mkdir()
-    rows = u_data(archive).decode().splitlines(keepends=True)
+    rows = b"".join(u_data(archive)).decode().splitlines(keepends=True)
     few = [row for row in rows if int(row.partition("\t")[0]) <= 150]
     (folder / "u.data").write_text("".join(few))
     return folder

@@ -50,7 +50,8 @@ def model_card(
     def build(directory: Path) -> Metadata:
         import pandas as pd
 
-        from cf_pipeline.recommender import card_contents, sources
+        from cf_pipeline.recommender import card_contents
+        from cf_pipeline.recommender.datasets import CITATION, release
         from cf_pipeline.recommender.encoding import encoded
         from cf_pipeline.recommender.minibatches import EncodedRatings
         from cf_pipeline.recommender.model_card import ModelCard, Picture
@@ -69,6 +70,8 @@ def model_card(
         part = TrainingPart.of(ratings, known, side_tables)
         timestamps = read_part(split, "train", ["timestamp"])["timestamp"].dropna()
         evaluation = _json(folder, "evaluation_metrics.json")
+        origin = _json(folder, "origin.json")
+        dataset = release(origin["dataset"])
         recommender = Recommender.load(served_model.verified())
         learnt, scale = pictures_of(judged.model.rating, part), judged.model.rating.rating_scale
         ranked = evaluation["ranking"]["ranking_model"]["all"] or {}
@@ -80,9 +83,9 @@ def model_card(
                 "recall@10 of lists": ranked.get("recall_at_10"),
             },
             data={
-                "ratings": "MovieLens 100k, as it was released"
-                if _json(folder, "origin.json")["matches_release"]
-                else "not those of MovieLens 100k as it was released",
+                "ratings": f"{dataset.title}, as it was released"
+                if origin["matches_release"]
+                else f"not those of {dataset.title} as it was released",
                 **{f"split: {name}": value for name, value in read_settings(split).items()},
                 "training_ratings": len(part.ratings.ratings),
                 "test_ratings": evaluation["n_test"],
@@ -116,8 +119,8 @@ def model_card(
                     recommendations.path("recommendations.parquet"),
                 ),
             },
-            licence=sources.LICENCE,
-            citation=sources.CITATION,
+            licence=dataset.licence,
+            citation=CITATION,
             made_from={artifact.asset: artifact.data_version for artifact in inputs},
         )
         page = card.html()

@@ -9,7 +9,7 @@ from cf_pipeline.artifacts import Artifact
 from cf_pipeline.caching import Artifacts, Metadata
 from cf_pipeline.code_version import code_version
 from cf_pipeline.columns import MOVIE_COLUMNS, RATING_COLUMNS, USER_COLUMNS
-from cf_pipeline.metadata import describe_table
+from cf_pipeline.metadata import describe_parquet, describe_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,23 +29,24 @@ def ratings(
     """Every rating in the archive's order: who gave which movie how many stars, and when."""
 
     def build(directory: Path) -> Metadata:
-        from cf_pipeline.recommender.movielens import read_ratings
+        from cf_pipeline.recommender.datasets import dataset_of
+        from cf_pipeline.recommender.movielens import RATINGS_SCHEMA, rating_batches
+        from cf_pipeline.recommender.rating_table import Origin, write_ratings
 
-        table = read_ratings(movielens_archive.verified())
-        _write(table, directory / "ratings.parquet")
-        described = describe_table(table, RATING_COLUMNS)
-        if not table.num_rows:  # a check of its own says so
-            return described
-        frame = table.to_pandas()
+        archive = movielens_archive.verified()
+        dataset = dataset_of(archive)
+        path = directory / "ratings.parquet"
+        summary = write_ratings(
+            rating_batches(archive),
+            RATINGS_SCHEMA,
+            path,
+            Origin(dataset.name, dataset.scale),
+            context.log.info,
+        )
         return {
-            **described,
-            "users": frame["user"].nunique(),
-            "movies": frame["movie"].nunique(),
-            "lowest_rating": float(frame["rating"].min()),
-            "mean_rating": float(frame["rating"].mean()),
-            "highest_rating": float(frame["rating"].max()),
-            "first_rating": str(frame["timestamp"].min()),
-            "last_rating": str(frame["timestamp"].max()),
+            "dataset": dataset.name,
+            **describe_parquet(path, RATING_COLUMNS),
+            **summary.figures(),
         }
 
     return artifacts.materialize(context, build, [movielens_archive])

@@ -29,20 +29,42 @@ runpy.run_module("pip", run_name="__main__", alter_sys=True)
 
 
 class RemoteFile(NamedTuple):
-    """A published file: it is taken only if it has this size in bytes and this SHA-256."""
+    """A published file: it is taken only if it has this size in bytes and this checksum.
+
+    Of one whose size is not known, `most` bytes are received at most; one without any checksum is
+    taken as it is.
+    """
 
     name: str
-    bytes: int
-    sha256: str
+    bytes: int | None
+    sha256: str | None = None
+    md5: str | None = None
+    most: int = 1 << 30
+
+    @property
+    def limit(self) -> int:
+        """How many bytes it can have."""
+        return self.most if self.bytes is None else self.bytes
+
+    @property
+    def checksum(self) -> str | None:
+        """The checksum as pooch writes it, `sha256:...` or `md5:...`; None if none is known."""
+        if self.sha256:
+            return f"sha256:{self.sha256}"
+        return f"md5:{self.md5}" if self.md5 else None
 
     def check(self, path: Path) -> None:
         """Raise ValueError unless `path` is this file."""
         size = path.stat().st_size
-        if size != self.bytes:
+        if self.bytes not in (None, size):
             raise ValueError(f"{size:,} bytes were received, {self.name} has {self.bytes:,}")
-        digest = sha256(path)
-        if digest != self.sha256:
-            raise ValueError(f"SHA-256 {digest} was received, {self.name} has {self.sha256}")
+        if self.checksum:
+            algorithm, _, published = self.checksum.partition(":")
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, algorithm).hexdigest()
+            if found != published:
+                label = {"sha256": "SHA-256", "md5": "MD5"}[algorithm]
+                raise ValueError(f"{label} {found} was received, {self.name} has {published}")
 
 
 class DownloadError(Exception):
@@ -93,7 +115,7 @@ def pip_download(requirement: str, file: RemoteFile, directory: Path, *, timeout
         requirements = Path(folder) / "requirements.txt"
         requirements.write_text(f"{requirement} --hash=sha256:{file.sha256}\n", encoding="utf-8")
         # pip looks at a file's checksum once it has it whole, however long that is.
-        most = file.bytes + MOST_BESIDE
+        most = file.limit + MOST_BESIDE
         command = [sys.executable, "-c", LIMITED_PIP, str(most)]
         command += ["download", "--no-input", "--no-deps", "--no-cache-dir"]
         command += ["--only-binary=:all:", "--require-hashes", "--disable-pip-version-check"]

@@ -128,7 +128,7 @@ class _Attempts:
         """Make the attempts until `folder` has the file, else return what went wrong."""
         for logger in pooch.get_logger(), logging.getLogger("urllib3"):
             logger.setLevel("ERROR")  # what they say below that repeats ours, or quotes an address
-        registry = {self._file.name: f"sha256:{self._file.sha256}"}
+        registry = {self._file.name: self._file.checksum}
         try:
             pooch.create(
                 folder, base_url=self._base_url, registry=registry, retry_if_failed=retries
@@ -222,12 +222,14 @@ class _Progress:
     def update(self, _chunk: int) -> None:
         self._remaining()
         received, now = self._partial.stat().st_size, time.monotonic()
-        if received > self._file.bytes:
+        if received > self._file.limit:
             raise DownloadError(f"more bytes are sent than {self._file.name} has")
-        tenths = 10 * received // self._file.bytes
+        size = self._file.bytes
+        tenths = 10 * received // size if size else 0
         if tenths > self._tenths or now - self._logged_at > SECONDS_BETWEEN_LINES:
             self._tenths, self._logged_at = tenths, now
-            self._log(f"{self._file.name}: {received:,} of {self._file.bytes:,} bytes received.")
+            of_all = f" of {size:,}" if size else ""
+            self._log(f"{self._file.name}: {received:,}{of_all} bytes received.")
 
     def reset(self) -> None:
         pass

@@ -1,6 +1,6 @@
-"""MovieLens 100k as typed tables, from the directory that `sources.fetch_archive` filled.
+"""MovieLens as typed tables, from the directory that `sources.fetch_archive` filled.
 
-Both sources give the same tables, but for the fields that `lacking_fields` names. Every function
+All layouts give the same tables, but for the fields that `lacking_fields` names. Every function
 raises ArchiveLayoutError or MalformedRowError (a line that is not a row of its table).
 """
 
@@ -11,27 +11,19 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from cf_pipeline.recommender.movielens_files import (
-    RECBOLE,
-    Member,
-    read_member,
-    read_ratings_member,
-)
-from cf_pipeline.recommender.movielens_rows import GENRES, MONTHS, malformed, parse
+from cf_pipeline.recommender import rating_chunks
+from cf_pipeline.recommender.datasets import dataset_of
+from cf_pipeline.recommender.distinct import Distinct
+from cf_pipeline.recommender.formats import GENRES, MONTHS, NO_GENRES, OCCUPATIONS
+from cf_pipeline.recommender.movielens_files import find, ratings_place
+from cf_pipeline.recommender.movielens_rows import Member, malformed, parse
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-RATINGS_SCHEMA = pa.schema(
-    [
-        pa.field("user", pa.int32(), nullable=False),
-        pa.field("movie", pa.int32(), nullable=False),
-        pa.field("rating", pa.float32(), nullable=False),
-        pa.field("timestamp", pa.timestamp("s", tz="UTC"), nullable=False),
-    ]
-)
+RATINGS_SCHEMA = rating_chunks.RATINGS_SCHEMA
 MOVIES_SCHEMA = pa.schema(
     [
         pa.field("movie", pa.int32(), nullable=False),
@@ -55,26 +47,34 @@ USERS_SCHEMA = pa.schema(
 _Columns = dict[str, list[Any]]
 
 
+def rating_batches(archive: Path) -> Iterator[pa.RecordBatch]:
+    """Yield the ratings in the order of their file, as RATINGS_SCHEMA, in bounded memory."""
+    return rating_chunks.rating_batches(ratings_place(archive))
+
+
 def read_ratings(archive: Path) -> pa.Table:
-    """Return the ratings in the order of u.data, as RATINGS_SCHEMA."""
-    return parse(read_ratings_member(archive)).cast(RATINGS_SCHEMA)
+    """Return all ratings as one table, as RATINGS_SCHEMA."""
+    return pa.Table.from_batches(rating_batches(archive), RATINGS_SCHEMA)
 
 
 def read_movies(archive: Path) -> pa.Table:
-    """Return the movies in file order, as MOVIES_SCHEMA, with genres in the order of GENRES.
+    """Return the movies in file order, as MOVIES_SCHEMA.
 
-    A source without a table of movies gives one row for each movie rated, sorted by id: its title
-    is its id, it has no genres, and the rest is null.
+    Genres are the release's own words; those of MovieLens 100k are in the order of GENRES. A source
+    without a table of movies gives one row for each movie rated, sorted by id: its title is its id,
+    it has no genres, and the rest is null.
     """
-    member = read_member(archive, "movies")
+    member = _side_table(archive, "movies")
     columns: _Columns
     if member is None:
         ids = _rated(archive, "movie")
         columns = {"movie": ids, "title": list(map(str, ids)), "genres": [[] for _ in ids]}
-    elif member.file == RECBOLE["movies"]:
+    elif "imdb_url" in member.format.fields:
+        columns = _archive_movies(member, parse(member).to_pydict())
+    elif "release_year" in member.format.fields:
         columns = _recbole_movies(parse(member).to_pydict())
     else:
-        columns = _archive_movies(member, parse(member).to_pydict())
+        columns = _later_movies(parse(member).to_pydict())
     years = [re.findall(r"\(([0-9]{4})\)", title)[-1:] for title in columns["title"]]
     columns["release_year"] = [int(year[0]) if year else None for year in years]
     return _table(columns, MOVIES_SCHEMA)
@@ -83,26 +83,35 @@ def read_movies(archive: Path) -> pa.Table:
 def read_users(archive: Path) -> pa.Table:
     """Return the users in file order, as USERS_SCHEMA.
 
-    A source without a table of users gives one row for each user who rated, sorted by id, with
-    the rest null.
+    In ml-1m an age is where its bracket begins: 1, 18, 25, 35, 45, 50 or 56. A source without a
+    table of users gives one row for each user who rated, sorted by id, with the rest null.
     """
-    member = read_member(archive, "users")
+    member = _side_table(archive, "users")
     if member is None:
         return _table({"user": _rated(archive, "user")}, USERS_SCHEMA)
-    return parse(member).cast(USERS_SCHEMA)
+    users = parse(member).select(USERS_SCHEMA.names)
+    if dataset_of(archive).name == "ml-1m":
+        names = [OCCUPATIONS[int(code)] for code in users["occupation"].to_pylist()]
+        users = users.set_column(3, "occupation", pa.array(names, pa.string()))
+    return users.cast(USERS_SCHEMA)
 
 
 def lacking_fields(archive: Path) -> dict[str, list[str]]:
     """Return, by table, the fields that the source of `archive` does not have."""
     lacking = {}
-    movies = read_member(archive, "movies")
+    movies = find(archive, "movies")
     if movies is None:
         lacking["movies"] = MOVIES_SCHEMA.names[1:]
-    elif movies.file == RECBOLE["movies"]:
+    elif "imdb_url" not in movies.format.fields:
         lacking["movies"] = ["release_date", "imdb_url"]
-    if read_member(archive, "users") is None:
+    if find(archive, "users") is None:
         lacking["users"] = USERS_SCHEMA.names[1:]
     return lacking
+
+
+def _side_table(archive: Path, table: str) -> Member | None:
+    place = find(archive, table)
+    return Member.of(place) if place else None
 
 
 def _archive_movies(member: Member, rows: _Columns) -> _Columns:
@@ -133,6 +142,14 @@ def _recbole_movies(rows: _Columns) -> _Columns:
     }
 
 
+def _later_movies(rows: _Columns) -> _Columns:
+    return {
+        "movie": rows["movie"],
+        "title": [title.strip() for title in rows["title"]],
+        "genres": [[] if words == NO_GENRES else words.split("|") for words in rows["genres"]],
+    }
+
+
 def _date(member: Member, row: int, text: str) -> date | None:
     """Return `01-Jan-1995` as a date; strptime would go by the locale's names of months."""
     if not text:
@@ -145,8 +162,11 @@ def _date(member: Member, row: int, text: str) -> date | None:
 
 
 def _rated(archive: Path, column: str) -> list[int]:
-    ids: list[int] = pc.unique(read_ratings(archive)[column]).sort().to_pylist()
-    return ids
+    ids = Distinct()
+    for batch in rating_batches(archive):
+        ids.add(batch[column])
+    found: list[int] = ids.sorted().to_pylist()
+    return found
 
 
 def _table(columns: _Columns, schema: pa.Schema) -> pa.Table:

@@ -1,118 +1,117 @@
-"""The files MovieLens 100k comes in: the archive's own, or those of the recbole wheel.
+"""The files that MovieLens comes in: a zip, the recbole wheel, or the tables themselves.
 
-Both carry the same tables. They stay as they were received; a zip is never extracted, its members
-are read by the names known here.
+They stay as they were received; a zip is never extracted, its members are read by the names known
+here.
 """
 
 from __future__ import annotations
 
 import stat
-import struct
 import zipfile
-import zlib
-from pathlib import PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING, NamedTuple, Self, cast
+from pathlib import PureWindowsPath
+from typing import TYPE_CHECKING
+
+from cf_pipeline.recommender.datasets import dataset_of
+from cf_pipeline.recommender.places import (
+    MOST_BYTES,
+    MOST_RATINGS_BYTES,
+    ZIP_ERRORS,
+    ArchiveLayoutError,
+    Place,
+    is_zip,
+    open_zip,
+    refuse_long,
+    unreadable,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-ARCHIVE = {"ratings": "u.data", "movies": "u.item", "users": "u.user"}
-RECBOLE = {"ratings": "ml-100k.inter", "movies": "ml-100k.item", "users": "ml-100k.user"}
-_ZIP_LAYOUTS = {"ml-100k/": ARCHIVE, "": ARCHIVE, "recbole/dataset_example/ml-100k/": RECBOLE}
-# Of a file, and of a table in a zip: 16 times MovieLens 100k's ratings. To read as much takes up to
-# 600 MB of memory, most of it for movies; a zip of nothing but names takes 300 MB.
-MOST_BYTES = 32 << 20
+    from cf_pipeline.recommender.datasets import Dataset
+    from cf_pipeline.recommender.formats import Layout
+
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-# What Python's zipfile raises, besides its own, for one damage or another.
-_ZIP_ERRORS = (
-    zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, OverflowError, RuntimeError,
-    ValueError,
-)  # fmt: skip
 
 
-class ArchiveLayoutError(ValueError):
-    """A directory or zip does not hold MovieLens 100k in a layout known here."""
-
-
-class Member(NamedTuple):
-    """A table as it lies in the archive: its name there, and its bytes, with Unix line ends."""
-
-    name: str
-    data: bytes
-
-    @classmethod
-    def of(cls, name: str, data: bytes) -> Self:
-        """Return the table of these bytes, whose lines may end as in Windows."""
-        return cls(name, data.replace(b"\r\n", b"\n"))
-
-    @property
-    def file(self) -> str:
-        """The name without the folders of the zip; it tells the table and its layout."""
-        return PurePosixPath(self.name).name
-
-
-def archive_files(directory: Path) -> list[Path]:
-    """Return a directory's files of MovieLens 100k, u.data last, or else the one zip it holds.
+def archive_files(directory: Path, dataset: Dataset) -> list[Path]:
+    """Return a directory's files of `dataset`, the ratings last, or else the one zip it holds.
 
     Raises:
-        ArchiveLayoutError: it holds neither, or a file of more than MOST_BYTES.
+        ArchiveLayoutError: it holds neither, or a file with more bytes than are read.
     """
-    names = (ARCHIVE["movies"], ARCHIVE["users"], "u.genre", ARCHIVE["ratings"])
-    if (directory / ARCHIVE["ratings"]).is_file():
-        files = [directory / name for name in names if (directory / name).is_file()]
-        return [within_bounds(file) for file in files]
+    layout = dataset.layouts[0]
+    if (directory / layout.ratings.file).is_file():
+        names = [table.file for table in layout.tables.values()]
+        names[-1:] = [*layout.others, names[-1]]
+        return [
+            within_bounds(directory / name, layout)
+            for name in names
+            if (directory / name).is_file()
+        ]
     files = sorted(path for path in directory.iterdir() if path.is_file())
-    zips = [path for path in files if _is_zip(path)]
+    zips = [path for path in files if is_zip(path)]
     if len(zips) != 1:
         raise ArchiveLayoutError(
-            f"Neither u.data nor one sound zip is among {[file.name for file in files[:20]]}, in "
-            f"{directory}. Fetch or copy the archive again."
+            f"Neither {layout.ratings.file} nor one sound zip is among "
+            f"{[file.name for file in files[:20]]}, in {directory}. Fetch or copy the archive "
+            "again."
         )
-    return [within_bounds(zips[0])]
+    return [within_bounds(zips[0], layout)]
 
 
-def within_bounds(file: Path) -> Path:
-    """Return `file`, ArchiveLayoutError if it has more than MOST_BYTES."""
-    size = file.stat().st_size
-    if size > MOST_BYTES:
-        raise ArchiveLayoutError(
-            f"{file.name} has {size:,} bytes, and at most {MOST_BYTES:,} are read: it is not "
-            "MovieLens 100k. Fetch the archive again."
-        )
+def within_bounds(file: Path, layout: Layout) -> Path:
+    """Return `file`, ArchiveLayoutError if it has more bytes than are read of such a one."""
+    tables = {layout.movies.file, layout.users.file if layout.users else "", *layout.others}
+    most = MOST_BYTES if file.name in tables else MOST_RATINGS_BYTES
+    refuse_long(file.name, file.stat().st_size, most)
     return file
 
 
-def read_member(archive: Path, table: str) -> Member | None:
-    """Return `table` (ratings, movies or users), None if a source does not have it.
+def find(archive: Path, table: str, dataset: Dataset | None = None) -> Place | None:
+    """Return where `table` (ratings, movies or users) lies, None if a source does not have it.
+
+    The dataset is the one that the archive says it is, unless it is given.
 
     Raises:
-        ArchiveLayoutError: `archive` is not MovieLens 100k in a layout known here.
+        ArchiveLayoutError: `archive` is not its dataset in a layout known here.
     """
-    files = {path.name: path for path in archive_files(archive)}
-    if ARCHIVE["ratings"] in files:
-        file = files.get(ARCHIVE[table])
-        return Member.of(file.name, file.read_bytes()) if file else None
+    dataset = dataset or dataset_of(archive)
+    files = {path.name: path for path in archive_files(archive, dataset)}
+    layout = dataset.layouts[0]
+    if layout.ratings.file in files:
+        written = layout.tables.get(table)
+        file = files.get(written.file) if written else None
+        return Place(written, file, file.stat().st_size) if written and file else None
     (file,) = files.values()
     try:
-        return _read_zip(file, table)
+        return _find_member(file, dataset, table)
     except ArchiveLayoutError:
         raise
-    except _ZIP_ERRORS as error:
-        raise ArchiveLayoutError(
-            f"{file.name} cannot be read as a zip ({error}). Fetch the archive again."
-        ) from error
+    except ZIP_ERRORS as error:
+        raise unreadable(file, "as a zip ", error) from error
 
 
-def _is_zip(file: Path) -> bool:
-    try:
-        return zipfile.is_zipfile(file)
-    except _ZIP_ERRORS:
-        return False
+def ratings_place(archive: Path, dataset: Dataset | None = None) -> Place:
+    """Return where the ratings lie, as `find` does; every source has them."""
+    place = find(archive, "ratings", dataset)
+    if place is None:
+        raise ArchiveLayoutError(f"{archive} has no ratings.")
+    return place
 
 
-def _read_zip(file: Path, table: str) -> Member | None:
-    with zipfile.ZipFile(file) as zipped:
-        members: dict[str, zipfile.ZipInfo] = {}
+def u_data(archive: Path) -> Iterator[bytes]:
+    """Yield the ratings as `u.data` has them, from either kind of file, chunk by chunk."""
+    place = ratings_place(archive)
+    chunks = place.lines()
+    if place.format.header:  # recbole puts one before them
+        yield next(chunks, b"").partition(b"\n")[2]
+    yield from chunks
+
+
+def _find_member(file: Path, dataset: Dataset, table: str) -> Place | None:
+    members: dict[str, zipfile.ZipInfo] = {}
+    with open_zip(file) as zipped:
         for member in zipped.infolist():
             fault = "occurs twice" if member.filename in members else _fault(member)
             if fault:
@@ -121,14 +120,19 @@ def _read_zip(file: Path, table: str) -> Member | None:
                     "of MovieLens has such a one. Fetch the archive again."
                 )
             members[member.filename] = member
-        for prefix, layout in _ZIP_LAYOUTS.items():
-            if prefix + layout["ratings"] in members:
-                found = members.get(prefix + layout[table])
-                return Member.of(found.filename, _content(zipped, found)) if found else None
-    expected = [prefix + layout["ratings"] for prefix, layout in _ZIP_LAYOUTS.items()]
+    expected = []
+    for layout in dataset.layouts:
+        for folder in layout.folders:
+            expected.append(folder + layout.ratings.file)
+            if expected[-1] in members:
+                written = layout.tables.get(table)
+                found = members.get(folder + written.file) if written else None
+                if written is None or found is None:
+                    return None
+                return Place(written, file, found.file_size, found.filename)
     raise ArchiveLayoutError(
-        f"{file.name} has none of {expected}. Give the zip of MovieLens 100k, the recbole wheel, "
-        "or a folder with u.data."
+        f"{file.name} has none of {expected}. Give a zip of {dataset.name}, or a folder with "
+        f"{dataset.layouts[0].ratings.file}."
     )
 
 
@@ -143,28 +147,8 @@ def _fault(member: zipfile.ZipInfo) -> str | None:
         return "is encrypted"
     if member.compress_type not in METHODS:
         return f"is compressed with method {member.compress_type}, neither stored nor deflated"
-    if member.file_size > MOST_BYTES:
-        return f"has {member.file_size:,} bytes unpacked, where at most {MOST_BYTES:,} are read"
+    if member.file_size > MOST_RATINGS_BYTES:
+        return (
+            f"has {member.file_size:,} bytes unpacked, and at most {MOST_RATINGS_BYTES:,} are read"
+        )
     return None
-
-
-def _content(zipped: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """Return a member's bytes; no more are unpacked than it declares, whatever it holds."""
-    with zipped.open(member) as file:
-        data = file.read(member.file_size + 1)
-    if len(data) != member.file_size:
-        raise EOFError(f"{member.filename} ends after {len(data):,} of {member.file_size:,} bytes")
-    return data
-
-
-def read_ratings_member(archive: Path) -> Member:
-    """Return the ratings; every source has them."""
-    return cast("Member", read_member(archive, "ratings"))
-
-
-def u_data(archive: Path) -> bytes:
-    """Return the ratings as `u.data` has them, byte for byte, from either kind of file."""
-    member = read_ratings_member(archive)
-    if member.file == ARCHIVE["ratings"]:
-        return member.data
-    return member.data.partition(b"\n")[2]  # recbole puts a header before them

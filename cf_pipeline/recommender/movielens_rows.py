@@ -1,4 +1,4 @@
-"""The rows of MovieLens 100k's tables, parsed strictly.
+"""The rows of MovieLens' tables of movies and users, parsed strictly, and what is wrong with a row.
 
 A table's format gives each field a regular expression. A line that does not match its fields is a
 MalformedRowError: nothing is dropped, and nothing coerced.
@@ -7,94 +7,25 @@ MalformedRowError: nothing is dropped, and nothing coerced.
 from __future__ import annotations
 
 import codecs
-import io
 import re
-from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, Self, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
+from cf_pipeline.recommender.formats import LONGEST_TEXT
+
 if TYPE_CHECKING:
-    from cf_pipeline.recommender.movielens_files import Member
+    from cf_pipeline.recommender.formats import Format
+    from cf_pipeline.recommender.places import Place
 
-# fmt: off
-# u.genre: the names of u.item's flags, in their order.
-GENRES = (
-    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary",
-    "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi",
-    "Thriller", "War", "Western",
-)
-MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-# fmt: on
 LARGEST_ID = 2**31 - 1
-LONGEST_TEXT = 1000  # characters, several times those of MovieLens 100k's longest address
 BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+# Arrow wants one byte between fields; this one is in no field, as it is a control character.
+UNIT_SEPARATOR = "\x1f"
 
-_ID = r"(?:0|[1-9][0-9]{0,9})"  # a leading zero would be lost in the number
-_DATE = rf"[0-9]{{1,2}}-(?:{'|'.join(MONTHS)})-[0-9]{{4}}"  # 01-Jan-1995, and once 4-Feb-1971
-_GENRE = f"(?:{'|'.join(map(re.escape, GENRES))})"
-_TEXT = rf"[^|\x00-\x1f\x7f-\x9f]{{1,{LONGEST_TEXT}}}"  # no control characters, such as tabs
-_RATING = {
-    "user": _ID,
-    "movie": _ID,
-    "rating": r"-?[0-9]{1,9}(?:\.[0-9]{1,9})?",
-    "timestamp": r"[0-9]{1,10}",  # seconds: milliseconds would have more digits
-}
-_USER = {
-    "user": _ID,
-    "age": r"[0-9]{1,3}",
-    "gender": "[MF]",
-    "occupation": _TEXT,
-    "zip": _TEXT,
-}
-_ARCHIVE_MOVIE = {
-    "movie": _ID,
-    "title": _TEXT,
-    "release_date": f"(?:{_DATE})?",
-    "video_release_date": f"(?:{_TEXT})?",
-    "imdb_url": f"(?:{_TEXT})?",
-    **dict.fromkeys(GENRES, "[01]"),
-}
-_RECBOLE_MOVIE = {
-    "movie": _ID,
-    "title": _TEXT,
-    "release_year": _TEXT,
-    "genres": f"{_GENRE}(?: {_GENRE}){{0,{len(GENRES) - 1}}}",
-}
-
-
-class _Format(NamedTuple):
-    """How a table is written; `fields` gives, in order, what each must match."""
-
-    separator: str
-    fields: dict[str, str]
-    encoding: str = "latin-1"
-    header: str = ""
-
-
-_FORMATS = {
-    "u.data": _Format("\t", _RATING),
-    "u.item": _Format("|", _ARCHIVE_MOVIE),
-    "u.user": _Format("|", _USER),
-    "ml-100k.inter": _Format(
-        "\t", _RATING, "utf-8", "user_id:token\titem_id:token\trating:float\ttimestamp:float"
-    ),
-    "ml-100k.item": _Format(
-        "\t",
-        _RECBOLE_MOVIE,
-        "utf-8",
-        "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq",
-    ),
-    "ml-100k.user": _Format(
-        "\t",
-        _USER,
-        "utf-8",
-        "user_id:token\tage:token\tgender:token\toccupation:token\tzip_code:token",
-    ),
-}
-_TYPES = {
+TYPES = {
     "user": pa.int64(),
     "movie": pa.int64(),
     "rating": pa.float32(),
@@ -115,75 +46,130 @@ class MalformedRowError(ValueError):
         self.line = line
 
 
+class Member(NamedTuple):
+    """A table as it was read: its name, its bytes with Unix line ends, and its format."""
+
+    name: str
+    data: bytes
+    format: Format
+
+    @classmethod
+    def of(cls, place: Place) -> Self:
+        """Read the table, which must be short."""
+        return cls(place.name, place.read(), place.format)
+
+
 def malformed(member: Member, row: int, cause: str) -> MalformedRowError:
     """Return the error for row `row`, counted from 0, of a table; -1 is the header."""
-    layout = _FORMATS[member.file]
-    line = row + bool(layout.header)
-    text = next(islice(io.BytesIO(member.data), line, None), b"").rstrip(b"\n")[:500]
-    decoded = text.decode(layout.encoding, "backslashreplace")
-    return MalformedRowError(member.name, line + 1, decoded, cause)
+    line = row + bool(member.format.header)
+    return malformed_line(member.name, member.format, member.data, line, cause=cause)
+
+
+def malformed_line(
+    name: str, written: Format, data: bytes, line: int, before: int = 0, cause: str | None = None
+) -> MalformedRowError:
+    """Return the error for line `line` of `data`, counted from 0, before which `before` others are.
+
+    Without a cause it is what the line's fields say.
+    """
+    start = 0
+    for _ in range(line):
+        start = data.index(b"\n", start) + 1
+    end = data.find(b"\n", start)
+    text = data[start : end if end >= 0 else len(data)]
+    shown = text[:500].decode(written.encoding, "backslashreplace")
+    return MalformedRowError(name, before + line + 1, shown, cause or fault(text, written))
+
+
+def row_pattern(written: Format) -> str:
+    """Return the regular expression of a row, its line end included."""
+    separator = re.escape(written.separator)
+    return separator.join(f"(?:{field})" for field in written.fields.values()) + "\n"
 
 
 def parse(member: Member) -> pa.Table:
     """Return every row of a table, in file order; a file without rows gives a table without.
 
-    Ids and timestamps are int64 (ids fit int32), ratings float32, ages int16, the rest strings.
+    Ids are int64 (they fit int32), ages int16, the rest strings.
 
     Raises:
         MalformedRowError: a line is not a row.
     """
-    layout = _FORMATS[member.file]
-    text = _body(member, layout)
+    written = member.format
+    text = _body(member)
     # Possessive, so that the match ends where the first malformed line begins.
-    row = re.escape(layout.separator).join(f"(?:{field})" for field in layout.fields.values())
-    end = cast("re.Match[str]", re.match(f"(?:{row}\n)*+", text)).end()
+    end = cast("re.Match[str]", re.match(f"(?:{row_pattern(written)})*+", text)).end()
     if end < len(text):
-        raise malformed(member, text.count("\n", 0, end), _fault(text[end:], layout))
-    types = {name: _TYPES.get(name, pa.string()) for name in layout.fields}
+        row = text.count("\n", 0, end)
+        line = text[end:].partition("\n")[0].encode(written.encoding)
+        raise malformed(member, row, fault(line, written))
+    types = {name: TYPES.get(name, pa.string()) for name in written.fields}
     if not text:  # which Arrow's reader refuses
         return pa.schema(types).empty_table()
+    separator = written.separator
+    if len(separator) > 1:
+        text, separator = text.replace(separator, UNIT_SEPARATOR), UNIT_SEPARATOR
     table = csv.read_csv(
         pa.py_buffer(text.encode()),
-        csv.ReadOptions(column_names=list(layout.fields)),
-        csv.ParseOptions(delimiter=layout.separator, quote_char=False),
+        csv.ReadOptions(column_names=list(written.fields)),
+        csv.ParseOptions(delimiter=separator, quote_char='"' if written.quoted else False),
         csv.ConvertOptions(column_types=types),
     )
-    for name in {"user", "movie"} & layout.fields.keys():
+    for name in {"user", "movie"} & written.fields.keys():
         first = pc.index(pc.greater(table[name], LARGEST_ID), True).as_py()
         if first >= 0:
-            raise malformed(member, first, f"{name} is larger than {LARGEST_ID} (int32)")
+            raise malformed(member, first, too_large(name))
     return table
 
 
-def _body(member: Member, layout: _Format) -> str:
+def too_large(name: str) -> str:
+    """Return what is wrong with an id that does not fit int32."""
+    return f"{name} is larger than {LARGEST_ID} (int32)"
+
+
+def wrong_start(data: bytes, written: Format) -> str | None:
+    """Return what is wrong with how a file begins, its mark or header, if anything is."""
+    if data.startswith(BYTE_ORDER_MARKS):
+        return f"a byte order mark is before it, so save the file as {written.encoding} without one"
+    if written.header and data.partition(b"\n")[0] != written.header.encode():
+        return f"the header is not {written.header!r}"
+    return None
+
+
+def _body(member: Member) -> str:
     """Return the lines after the header."""
-    if member.data.startswith(BYTE_ORDER_MARKS):
-        cause = f"a byte order mark is before it, so save the file as {layout.encoding} without one"
-        raise malformed(member, -bool(layout.header), cause)
+    written = member.format
+    if cause := wrong_start(member.data, written):
+        raise malformed(member, -bool(written.header), cause)
     try:
-        text = member.data.decode(layout.encoding)
+        text = member.data.decode(written.encoding)
     except UnicodeDecodeError as error:
-        row = member.data.count(b"\n", 0, error.start) - bool(layout.header)
-        raise malformed(member, row, f"the text is not {layout.encoding}") from None
-    if not layout.header:
-        return text
-    header, _, body = text.partition("\n")
-    if header != layout.header:
-        raise malformed(member, -1, f"the header is not {layout.header!r}")
-    return body
+        row = member.data.count(b"\n", 0, error.start) - bool(written.header)
+        raise malformed(member, row, f"the text is not {written.encoding}") from None
+    return text.partition("\n")[2] if written.header else text
 
 
-def _fault(text: str, layout: _Format) -> str:
-    """Return what is wrong with the first line of `text`."""
-    line = text.partition("\n")[0]
-    n_fields = line.count(layout.separator) + 1
-    if n_fields != len(layout.fields):
-        names = ", ".join(layout.fields)
-        return f"{n_fields:,} fields where {len(layout.fields)} are expected ({names})"
-    values = line.split(layout.separator)
-    for (name, pattern), value in zip(layout.fields.items(), values, strict=True):
+def fault(data: bytes, written: Format) -> str:
+    """Return what is wrong with a line, without its end."""
+    try:
+        line = data.decode(written.encoding)
+    except UnicodeDecodeError:
+        return f"the text is not {written.encoding}"
+    values = _split(line, written)
+    if len(values) != len(written.fields):
+        names = ", ".join(written.fields)
+        return f"{len(values):,} fields where {len(written.fields)} are expected ({names})"
+    for (name, pattern), value in zip(written.fields.items(), values, strict=True):
         if len(value) > LONGEST_TEXT:
             return f"{name} has {len(value):,} characters, more than {LONGEST_TEXT:,}"
         if not re.fullmatch(pattern, value):
             return f"{name} cannot be {value[:40]!r}"
     return "the line has no end, so the file may be cut short"
+
+
+def _split(line: str, written: Format) -> list[str]:
+    if not written.quoted:
+        return line.split(written.separator)
+    separator = re.escape(written.separator)
+    field = rf'((?:"[^"]*+"|[^"{separator}]++|")*+){separator}'
+    return re.findall(field, line + written.separator)

@@ -7,18 +7,23 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from cf_pipeline.recommender.datasets import STARS, Scale
+
 if TYPE_CHECKING:
     import pandas as pd
 
 RATING_SCALE = (1.0, 5.0)  # stars, in whole steps
 FIRST_RATING = datetime(1995, 1, 1, tzinfo=UTC)  # MovieLens opened in that year
 EXAMPLES = 5
+DUPLICATES = "ratings_have_no_duplicates"
 
 RATINGS_CHECKS: Mapping[str, str] = {
     "ratings_are_there": "There is at least one rating.",
-    "ratings_have_no_duplicates": "No user rates a movie twice.",
-    "ratings_are_on_the_scale": "Every rating is a whole number of stars from 1 to 5.",
-    "ratings_have_possible_timestamps": "No rating is older than MovieLens (1995) or yet to come.",
+    DUPLICATES: "No user rates a movie twice.",
+    "ratings_are_on_the_scale": "Every rating is on the dataset's scale, such as whole stars "
+    "from 1 to 5.",
+    "ratings_have_possible_timestamps": "No rating is yet to come, and none of MovieLens is "
+    "older than it (1995).",
 }
 
 
@@ -45,32 +50,58 @@ class BadRatingsError(ValueError):
         self.faults = dict(faults)
 
 
-def check_ratings(ratings: pd.DataFrame) -> None:
+def check_ratings(
+    ratings: pd.DataFrame,
+    scale: Scale | None = STARS,
+    first: datetime | None = FIRST_RATING,
+) -> None:
     """Hold ratings (user, movie, rating, timestamp) to every rule of RATINGS_CHECKS.
+
+    Without a scale every finite rating is on it, and without a `first` time there is no oldest one.
+    A timestamp may be missing.
 
     Raises:
         BadRatingsError: a rule is broken; it says which, how often, and where.
     """
-    low, high = RATING_SCALE
-    rating, timestamp = ratings["rating"], ratings["timestamp"]
-    broken: dict[str, pd.Series[bool]] = {
-        "ratings_have_no_duplicates": ratings.duplicated(["user", "movie"], keep=False),
-        # Written so that NaN is off the scale.
-        "ratings_are_on_the_scale": ~(rating.between(low, high) & (rating % 1 == 0)),
-        "ratings_have_possible_timestamps": ~timestamp.between(FIRST_RATING, datetime.now(UTC)),
-    }
+    twice = ratings.duplicated(["user", "movie"], keep=False)
+    broken = {DUPLICATES: twice, **broken_rows(ratings, scale, first)}
     faults = {
-        name: Fault(int(rows.sum()), _examples(ratings[rows]))
+        name: Fault(int(rows.sum()), examples(ratings[rows]))
         for name, rows in broken.items()
         if rows.any()
     }
-    if ratings.empty:
-        faults["ratings_are_there"] = Fault(0, [])
+    refuse(faults, len(ratings))
+
+
+def broken_rows(
+    ratings: pd.DataFrame, scale: Scale | None, first: datetime | None
+) -> dict[str, pd.Series[bool]]:
+    """Return, by rule, which rows break those rules that a row breaks by itself."""
+    rating, timestamp = ratings["rating"], ratings["timestamp"]
+    if scale:
+        on_scale = rating.between(scale.low, scale.high) & ((rating - scale.low) % scale.step == 0)
+    else:
+        on_scale = rating.abs() < float("inf")
+    possible = timestamp <= datetime.now(UTC)
+    if first:
+        possible &= timestamp >= first
+    return {
+        # Written so that NaN is off the scale.
+        "ratings_are_on_the_scale": ~on_scale,
+        "ratings_have_possible_timestamps": ~(possible | timestamp.isna()),
+    }
+
+
+def refuse(faults: Mapping[str, Fault], n_ratings: int) -> None:
+    """Raise BadRatingsError if there are faults, or no ratings."""
+    if not n_ratings:
+        faults = {**faults, "ratings_are_there": Fault(0, [])}
     if faults:
         raise BadRatingsError(faults)
 
 
-def _examples(ratings: pd.DataFrame) -> list[dict[str, object]]:
+def examples(ratings: pd.DataFrame) -> list[dict[str, object]]:
+    """Return the first few ratings for a Fault; the frame's index are their rows."""
     first = ratings.head(EXAMPLES).assign(row=lambda frame: frame.index)
     return [
         {str(key): str(value) for key, value in row.items()} for row in first.to_dict("records")

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from cf_pipeline.recommender.movielens_files import MOST_BYTES, ArchiveLayoutError
 from cf_pipeline.recommender.movielens_rows import LARGEST_ID, MalformedRowError
+from cf_pipeline.recommender.places import MOST_BYTES, ArchiveLayoutError
 from cf_pipeline.recommender.sources import (
     ArchiveUnavailableError,
     fetch_archive,
@@ -183,11 +183,11 @@ ZIPS = [
     Hostile("a member with a NUL", _nul_in_name, OUTSIDE),
     Hostile("a member that is a symbolic link", _symlink, "is a symbolic link"),
     Hostile("a member that occurs twice", _twice, "occurs twice"),
-    Hostile("a bomb", zipped(ratings=bytes(MOST_BYTES + 1)), "33,554,433 bytes unpacked"),
+    Hostile("a bomb", zipped(ratings=bytes(MOST_BYTES + 1)), "u.data, line 1: 1 fields"),
     Hostile(
         "a member that declares 4 GiB",
         patched(zipped(), "length", 0xFFFFFFFE, "<L"),
-        "4,294,967,294 bytes unpacked",
+        "ends after 20 of 4,294,967,294 bytes",
     ),
     Hostile("a bomb that declares 100 bytes", _lying_bomb, "Bad CRC-32"),
     Hostile(
@@ -201,7 +201,7 @@ ZIPS = [
     Hostile("a zip cut short", _cut, "Neither u.data nor one sound zip"),
     Hostile("a zip in a zip", _nested, "has none of"),
     Hostile("a zip of 645,000 members", _many_members, "has none of"),
-    Hostile("a zip of 20 GiB", _large_zip, "at most 33,554,432 are read"),
+    Hostile("a zip of 20 GiB", _large_zip, "at most 17,179,869,184 are read"),
     Hostile("an empty file", _file(b""), "Neither u.data nor one sound zip"),
     Hostile("a web page", _file(b"<html>Sign in</html>"), "Neither u.data nor one sound zip"),
     Hostile("a named pipe", _pipe, "Not a directory"),

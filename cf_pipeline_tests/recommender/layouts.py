@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from cf_pipeline.recommender.formats import GENRES
 from cf_pipeline.recommender.movielens import MOVIES_SCHEMA, read_movies, read_ratings, read_users
-from cf_pipeline.recommender.movielens_rows import GENRES
 
 MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 

@@ -20,6 +20,8 @@ GAP = 0.05  # seconds between the bytes of a trickle
 class Mirror:
     """Sends `body` at each request, as the next of `answers` says; the last one counts for ever.
 
+    Files whose names are in `others` have contents of their own.
+
     An answer is a status, perhaps with a header, as in "503 Retry-After: 1", or what a method of
     `_Handler` is called.
     """
@@ -29,6 +31,7 @@ class Mirror:
     answers: list[str] = field(default_factory=lambda: ["good"])
     requests: list[str] = field(default_factory=list)
     logins: list[str | None] = field(default_factory=list)  # the Authorization of each request
+    others: dict[str, bytes] = field(default_factory=dict)
     closing: Event = field(default_factory=Event)
     head: dict[str, str] = field(default_factory=dict)  # what a request for headers alone gets
 
@@ -90,7 +93,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     @property
     def _body(self) -> bytes:
-        return self.mirror.body
+        return self.mirror.others.get(self.path.rpartition("/")[2], self.mirror.body)
 
     @property
     def _half(self) -> bytes:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from unittest import mock
 
 from cf_pipeline.recommender import sources
+from cf_pipeline.recommender.datasets import DATASETS, release
 from cf_pipeline.recommender.downloads import RemoteFile
 from cf_pipeline.recommender.sources import ArchiveUnavailableError, fetch_archive
 from cf_pipeline_tests.recommender.escaped import EscapedError, told
@@ -136,7 +137,7 @@ def _at_mirror(fault: NetworkFault, folder: Path) -> Iterator[Mirror | None]:
     if fault.tls and fault.trusted:
         environment["REQUESTS_CA_BUNDLE"] = str(certificate)
     with (
-        mock.patch.object(sources, "ML_100K", published),
+        mock.patch.dict(DATASETS, {"ml-100k": release("ml-100k")._replace(file=published)}),
         mock.patch.dict(os.environ, environment),
         serve(BODY, certificate) if fault.answers else nullcontext() as mirror,
     ):

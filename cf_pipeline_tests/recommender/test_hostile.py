@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cf_pipeline.recommender.movielens import read_movies, read_ratings, read_users
-from cf_pipeline.recommender.movielens_files import MOST_BYTES, ArchiveLayoutError
 from cf_pipeline.recommender.movielens_rows import MalformedRowError
+from cf_pipeline.recommender.places import MOST_BYTES, ArchiveLayoutError
 from cf_pipeline.recommender.sources import ArchiveUnavailableError, fetch_archive
 from cf_pipeline_tests.recommender.hostile import HOSTILE, RATINGS, Hostile, attempt
 from cf_pipeline_tests.recommender.layouts import TOY_STORY, folder_with, read

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cf_pipeline.recommender.formats import GENRES
 from cf_pipeline.recommender.movielens import (
     MOVIES_SCHEMA,
     RATINGS_SCHEMA,
@@ -17,7 +18,7 @@ from cf_pipeline.recommender.movielens import (
     read_movies,
     read_ratings,
 )
-from cf_pipeline.recommender.movielens_rows import GENRES, LARGEST_ID, MalformedRowError
+from cf_pipeline.recommender.movielens_rows import LARGEST_ID, MalformedRowError
 from cf_pipeline_tests.recommender.layouts import (
     TOY_STORY,
     Tables,

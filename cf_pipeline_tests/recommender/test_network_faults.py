@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from cf_pipeline.recommender import downloads, http_download, sources
+from cf_pipeline.recommender.datasets import DATASETS, release
 from cf_pipeline.recommender.downloads import DownloadError, RemoteFile, redacted
 from cf_pipeline.recommender.sources import (
     ArchiveUnavailableError,
@@ -176,7 +177,7 @@ def test_what_a_redirect_holds_is_not_told(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    monkeypatch.setattr(sources, "ML_100K", PUBLISHED)
+    monkeypatch.setitem(DATASETS, "ml-100k", release("ml-100k")._replace(file=PUBLISHED))
     monkeypatch.setenv(sources.URL_VARIABLE, mirror.url.replace("//", "//alice:s3cret@"))
     mirror.answers = [f"302 Location: /{SIGNED}", answer]
     log: list[str] = []

@@ -1,0 +1,145 @@
+"""Writes ratings as parquet while they come in, and says what there is to know of them."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cf_pipeline.recommender.datasets import Scale
+from cf_pipeline.recommender.distinct import Distinct
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from cf_pipeline.recommender.downloads import Log
+
+ROW_GROUP = 1 << 20  # rows
+SECONDS_BETWEEN_LINES = 5.0
+KEY = b"dataset"  # in the metadata of the parquet schema
+
+
+class Origin(NamedTuple):
+    """Which dataset ratings are of, and its scale; None where any finite rating can be."""
+
+    dataset: str
+    scale: Scale | None
+
+    @classmethod
+    def read(cls, schema: pa.Schema) -> Self:
+        """Return what `metadata` put into the schema of a table of ratings.
+
+        Raises:
+            ValueError: it says nothing.
+        """
+        if KEY not in (schema.metadata or {}):
+            raise ValueError(
+                "The table does not say of which dataset it is. Materialize ratings again."
+            )
+        said = json.loads(schema.metadata[KEY])
+        return cls(said["dataset"], Scale(*said["scale"]) if said["scale"] else None)
+
+    def metadata(self) -> dict[bytes, bytes]:
+        """Return it as metadata of a schema."""
+        return {KEY: json.dumps(self._asdict()).encode()}
+
+
+class Summary:
+    """Counts, extremes and the mean of ratings that are added batch by batch."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self._users, self._movies = Distinct(), Distinct()
+        self._sum = 0.0
+        self._extremes: dict[str, list[Any]] = {"rating": [], "timestamp": []}
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Add ratings: columns user, movie, rating and timestamp."""
+        self.rows += batch.num_rows
+        self._users.add(batch["user"])
+        self._movies.add(batch["movie"])
+        self._sum += pc.sum(batch["rating"]).as_py() or 0.0
+        for name, seen in self._extremes.items():
+            found = pc.min_max(batch[name])
+            both = [*seen, found["min"].as_py(), found["max"].as_py()]
+            known = [value for value in both if value is not None]
+            self._extremes[name] = [min(known), max(known)] if known else []
+
+    def figures(self) -> dict[str, int | float | str]:
+        """Return the figures by name, those of timestamps only where there are some."""
+        if not self.rows:
+            return {}
+        lowest, highest = self._extremes["rating"]
+        figures: dict[str, int | float | str] = {
+            "users": len(self._users),
+            "movies": len(self._movies),
+            "lowest_rating": lowest,
+            "mean_rating": self._sum / self.rows,
+            "highest_rating": highest,
+        }
+        if self._extremes["timestamp"]:
+            first, last = map(str, self._extremes["timestamp"])
+            figures |= {"first_rating": first, "last_rating": last}
+        return figures
+
+
+def write_ratings(
+    batches: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path, origin: Origin, log: Log
+) -> Summary:
+    """Write ratings of `schema` to `path` as they come, in row groups of ROW_GROUP rows.
+
+    It takes memory for a row group or two. Equal ratings give equal files, whatever their batches.
+    """
+    summary, waiting, n_waiting = Summary(), list[pa.RecordBatch](), 0
+    progress = _Progress(log)
+    numbers = [field.name for field in schema if not _has_few_values(field)]
+    with pq.ParquetWriter(
+        path,
+        schema.with_metadata(origin.metadata()),
+        # Measured on 20 million ratings: less than the default of Parquet to write, to read and to
+        # keep. Statistics are of no use to any reader.
+        use_dictionary=[name for name in schema.names if name not in numbers],
+        column_encoding=dict.fromkeys(numbers, "DELTA_BINARY_PACKED"),
+        compression="none",
+        write_statistics=False,
+    ) as writer:
+
+        def write(rows: int) -> None:
+            nonlocal waiting, n_waiting
+            table = pa.Table.from_batches(waiting, schema)
+            # In one piece: where pages end depends on the pieces.
+            writer.write_table(table.slice(0, rows).combine_chunks(), row_group_size=ROW_GROUP)
+            waiting = table.slice(rows).to_batches()
+            n_waiting -= min(rows, n_waiting)
+
+        for batch in batches:
+            summary.add(batch)
+            waiting.append(batch)
+            n_waiting += batch.num_rows
+            while n_waiting >= ROW_GROUP:
+                write(ROW_GROUP)
+            progress.show(summary.rows)
+        if n_waiting or not summary.rows:
+            write(ROW_GROUP)
+    return summary
+
+
+def _has_few_values(field: pa.Field) -> bool:
+    return not (pa.types.is_integer(field.type) or pa.types.is_timestamp(field.type))
+
+
+class _Progress:
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._began = self._logged = time.monotonic()
+
+    def show(self, rows: int) -> None:
+        now = time.monotonic()
+        if now - self._logged > SECONDS_BETWEEN_LINES:
+            self._logged = now
+            self._log(f"{rows:,} ratings read, {rows / (now - self._began):,.0f} a second.")
