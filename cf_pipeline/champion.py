@@ -29,6 +29,7 @@ IDENTITY = ("train_test_split", "factor_model", "ranking_model")
 PROMOTED = ("promoted", "promoted by hand")
 # What is served is fitted by these assets' code.
 FITS = ("factor_model", "ranking_model")
+DEFAULT_DATASET = "ml-100k"
 
 Action = Literal["promoted", "renewed", "refused", "promoted by hand", "rolled back"]
 
@@ -37,13 +38,14 @@ class Version(BaseModel):
     """A model: the `key` and `data_version` of its result, what it was made from, and by what.
 
     `made_from` maps each input to its data version, the ratings included; `made_by` maps each model
-    that was fitted to the code version of its fit.
+    that was fitted to the code version of its fit. `dataset` is the name of that of the ratings.
     """
 
     key: str
     data_version: str
     made_from: Mapping[str, str]
     made_by: Mapping[str, str]
+    dataset: str = DEFAULT_DATASET  # of those that were recorded before there were others
 
     @property
     def identity(self) -> tuple[str, ...]:
@@ -140,8 +142,8 @@ class Champions:
         """Return what was served of a champion before, fitted by whatever code; None for none."""
         return self.store.made_from("served_model", {CHAMPION: version.data_version}, log)
 
-    def before(self, ratings_version: str) -> Artifact | None:
-        """Return the last champion that was made from other ratings than those of a data version.
+    def before(self, ratings_version: str, dataset: str) -> Artifact | None:
+        """Return a dataset's last champion made from other ratings than those of a data version.
 
         That is the one which had not seen what is new in them, promoted in the meantime or not.
         None if there is none, or if it is no longer in the store.
@@ -149,7 +151,7 @@ class Champions:
         Raises:
             ArtifactError: the decisions or the remote cannot be read.
         """
-        for decision in reversed(self.decisions()):
+        for decision in reversed(of_dataset(self.decisions(), dataset)):
             champion = decision.champion
             if champion and champion.made_from["ratings"] != ratings_version:
                 try:
@@ -179,6 +181,11 @@ def identity(made_from: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(made_from[name] for name in IDENTITY)
 
 
+def dataset_of(ratings: Artifact) -> str:
+    """Return the name of the dataset that ratings, or their split, are of."""
+    return str(ratings.metadata.get("dataset", DEFAULT_DATASET))
+
+
 def champion_of(decisions: Sequence[Decision]) -> Version | None:
     """Return the champion after these decisions."""
     return decisions[-1].champion if decisions else None
@@ -198,22 +205,36 @@ def lineage(decisions: Sequence[Decision]) -> list[Version]:
     return line
 
 
-def opponent_of(decisions: Sequence[Decision], challenger: Mapping[str, str]) -> Version | None:
-    """Return the champion that a challenger, by what it was made from, has to beat.
+def of_dataset(decisions: Sequence[Decision], dataset: str) -> list[Decision]:
+    """Return the decisions after which the champion is one of `dataset`.
 
-    Of the champion itself it is the one that it replaced when it was promoted: what was found then
+    Models of two datasets cannot be compared, so each has its own line of champions; people are
+    shown whichever was decided on last.
+    """
+    return [one for one in decisions if one.champion and one.champion.dataset == dataset]
+
+
+def opponent_of(
+    decisions: Sequence[Decision], challenger: Mapping[str, str], dataset: str
+) -> Version | None:
+    """Return the champion of its dataset that a challenger, by what it was made from, has to beat.
+
+    Of that champion itself it is the one that it replaced when it was promoted: what was found then
     stays so.
     """
-    if not is_champion(decisions, challenger):
-        return champion_of(decisions)
-    promoted = [
-        decision.number
-        for decision in decisions
-        if decision.action in PROMOTED
-        and decision.champion
-        and decision.champion.identity == identity(challenger)
+    own = of_dataset(decisions, dataset)
+    if not is_champion(own, challenger):
+        return champion_of(own)
+    is_it = [
+        one.champion is not None and one.champion.identity == identity(challenger) for one in own
     ]
-    return champion_of(decisions[: promoted[-1] - 1])
+    promoted = [
+        place
+        for place, decision in enumerate(own)
+        # Promoted again after another dataset's champion it replaced nobody of its own.
+        if decision.action in PROMOTED and is_it[place] and not (place and is_it[place - 1])
+    ]
+    return champion_of(own[: promoted[-1]])
 
 
 def is_champion(decisions: Sequence[Decision], challenger: Mapping[str, str]) -> bool:

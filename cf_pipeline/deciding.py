@@ -18,6 +18,7 @@ from cf_pipeline.champion import (
     is_champion,
     lineage,
     next_decision,
+    of_dataset,
 )
 from cf_pipeline.gate import Challenger, Gate, findings_table
 from cf_pipeline.recommender.settings import GateSettings
@@ -125,6 +126,7 @@ class Decider:
             data_version=artifact.data_version,
             made_from=self.challenger.made_from,
             made_by=self.challenger.made_by,
+            dataset=self.challenger.dataset,
         )
         return version, artifact, hit
 
@@ -154,7 +156,8 @@ class Decider:
         return Verdict(decision, None, failure=failure)
 
     def _roll_back(self, decisions: Sequence[Decision], number: int, reason: str) -> Verdict:
-        line = lineage(decisions)
+        champion = champion_of(decisions)
+        line = lineage(of_dataset(decisions, champion.dataset) if champion else [])
         again = {self.run.run_id, self.run.parent_run_id, self.run.root_run_id}
         if decisions and decisions[-1].action == "rolled back" and decisions[-1].run_id in again:
             return Verdict(None, self._open(line[-1]))  # a run that goes on where it failed

@@ -18,6 +18,7 @@ from cf_pipeline.champion import (
     CHAMPION,
     Champions,
     Decision,
+    dataset_of,
     is_barred,
     is_champion,
     opponent_of,
@@ -59,6 +60,11 @@ class Challenger(NamedTuple):
         return {"ratings": self.train_test_split.inputs["ratings"], **versions}
 
     @property
+    def dataset(self) -> str:
+        """The name of the dataset of the ratings."""
+        return dataset_of(self.train_test_split)
+
+    @property
     def made_by(self) -> dict[str, str]:
         """The code version of each model that was fitted."""
         return {
@@ -88,7 +94,7 @@ def judge(
     """Return the findings of the gate on a challenger, as JSON; see `promotion.findings`."""
     from cf_pipeline.recommender.promotion import findings
 
-    opponent = opponent_of(decisions, challenger.made_from)
+    opponent = opponent_of(decisions, challenger.made_from, challenger.dataset)
     try:
         champion = load_champion(champions.open(opponent)) if opponent else None
     except RemoteError:
@@ -107,7 +113,7 @@ def recipe_config(
     challenger: Challenger, decisions: Sequence[Decision], gate: Gate
 ) -> dict[str, Any]:
     """Return what decides the findings beside the challenger: whom it has to beat, and how."""
-    opponent = opponent_of(decisions, challenger.made_from)
+    opponent = opponent_of(decisions, challenger.made_from, challenger.dataset)
     return {
         CHAMPION: opponent.data_version if opponent else None,
         "gate": gate.settings.model_dump(),

@@ -19,7 +19,7 @@ import dagster as dg
 
 from cf_pipeline import runs
 from cf_pipeline.artifacts import ArtifactStore
-from cf_pipeline.champion import CHAMPION, Champions, lineage
+from cf_pipeline.champion import CHAMPION, Champions, lineage, of_dataset
 from cf_pipeline.locks import Log, if_free
 from cf_pipeline.store_layout import results
 
@@ -82,9 +82,14 @@ def remove(result: StoredResult) -> bool:
 
 
 def champions(store: ArtifactStore, log: Log) -> set[Path]:
-    """Return the directories of the champion and the one before, and of what was served of them."""
+    """Return the directories of the champion and the one before, and of what was served of them.
+
+    Each dataset has such two.
+    """
     decided = Champions(store, log)
-    line = lineage(decided.decisions())[-2:]
+    decisions = decided.decisions()
+    datasets = {one.champion.dataset for one in decisions if one.champion}
+    line = [of for name in datasets for of in lineage(of_dataset(decisions, name))[-2:]]
     served = [decided.served(version, log) for version in line]
     return {
         *(store.root / CHAMPION / version.key for version in line),

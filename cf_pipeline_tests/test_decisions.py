@@ -14,9 +14,11 @@ from cf_pipeline.champion import (
     Champions,
     Decision,
     Version,
+    champion_of,
     is_barred,
     lineage,
     next_decision,
+    of_dataset,
     opponent_of,
 )
 from cf_pipeline.notebook import load_recommender
@@ -138,9 +140,14 @@ def test_what_is_not_of_the_champion_any_more_is_not_shown(worse, monkeypatch):
         load_recommender()
 
 
+MOVIES, BOOKS = "ml-100k", "custom"
+
+
 def version(of: str) -> Version:
+    """A model; that of books, if it is in capitals."""
     made_from = dict.fromkeys(("ratings", *IDENTITY), of)
-    return Version(key=of, data_version=of, made_from=made_from, made_by={})
+    dataset = BOOKS if of.isupper() else MOVIES
+    return Version(key=of, data_version=of, made_from=made_from, made_by={}, dataset=dataset)
 
 
 def log_of(*actions: tuple[Action, str]) -> list[Decision]:
@@ -164,13 +171,31 @@ def log_of(*actions: tuple[Action, str]) -> list[Decision]:
 
 def test_what_a_champion_was_judged_against_stays_so():
     log = log_of(("promoted", "a"), ("promoted", "b"), ("promoted by hand", "c"), ("promoted", "b"))
-    opponent = opponent_of(log, version("b").made_from)
+    opponent = opponent_of(log, version("b").made_from, MOVIES)
     assert opponent is not None
     assert opponent.key == "c"
-    assert opponent_of(log_of(("promoted", "a")), version("a").made_from) is None
+    assert opponent_of(log_of(("promoted", "a")), version("a").made_from, MOVIES) is None
     back = log_of(("promoted", "a"), ("promoted", "b"), ("rolled back", "a"))
-    assert opponent_of(back, version("a").made_from) is None
-    assert opponent_of(back, version("b").made_from) == version("a")
+    assert opponent_of(back, version("a").made_from, MOVIES) is None
+    assert opponent_of(back, version("b").made_from, MOVIES) == version("a")
+
+
+def test_each_dataset_has_champions_of_its_own():
+    log = log_of(("promoted", "a"), ("promoted", "b"), ("promoted", "A"))
+    assert opponent_of(log, version("B").made_from, BOOKS) == version("A")
+    assert opponent_of(log, version("A").made_from, BOOKS) is None
+    assert opponent_of(log, version("c").made_from, MOVIES) == version("b")
+    # Back at the first dataset its champion is judged as it was, and replaces none of its own.
+    assert opponent_of(log, version("b").made_from, MOVIES) == version("a")
+    again = [*log, *log_of(*[("promoted", of) for of in "abAb"])[-1:]]
+    assert champion_of(again) == version("b")
+    assert opponent_of(again, version("b").made_from, MOVIES) == version("a")
+    assert [of.key for of in lineage(of_dataset(again, BOOKS))] == ["A"]
+
+
+def test_decisions_of_before_there_were_datasets_are_of_movielens_100k():
+    written = version("a").model_dump(exclude={"dataset"})
+    assert Version.model_validate(written).dataset == MOVIES
 
 
 def test_going_back_twice_leads_further_back():

@@ -9,7 +9,7 @@ import dagster as dg
 
 from cf_pipeline.artifacts import Artifact
 from cf_pipeline.caching import Artifacts, Metadata
-from cf_pipeline.champion import Champions
+from cf_pipeline.champion import Champions, dataset_of
 from cf_pipeline.code_version import code_version
 from cf_pipeline.metadata import picture, table_of
 
@@ -43,7 +43,8 @@ def rating_drift(
     changes that are beyond what is usual, and beyond chance; ratings without timestamps tell of no
     change over time. The pictures open behind "[Show Markdown]".
     """
-    champion = Champions(artifacts.store, context.log.info).before(ratings.data_version)
+    champions = Champions(artifacts.store, context.log.info)
+    champion = champions.before(ratings.data_version, dataset_of(ratings))
 
     def build(directory: Path) -> Metadata:
         import pandas as pd

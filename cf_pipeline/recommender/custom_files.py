@@ -1,0 +1,181 @@
+"""Anybody's own tables of ratings and of what is rated: text or parquet, read in bounded memory.
+
+`receive` copies them as they are; everything else reads the copies. What is wrong with a table is
+said by a CustomTableError, which names the file, the row where there is one, and what to do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import csv
+
+from cf_pipeline.recommender.downloads import redacted, sha256
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from cf_pipeline.recommender.custom_settings import CustomTableSettings
+
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
+KINDS = (*SEPARATORS, ".parquet")
+COMPRESSIONS = (".gz", ".bz2", ".zst")
+TEXT_BYTES_AT_ONCE = 4 << 20
+ROWS_AT_ONCE = 1 << 18
+
+
+class CustomTableError(ValueError):
+    """A table cannot be read as its settings say."""
+
+
+def receive(path: str, staging: Path, prefix: str) -> list[str]:
+    """Copy the files at `path` into `staging`, and return their names there, in order.
+
+    A name is the `prefix`, a number, and the file's own name. `path` is a file, a folder, whose
+    files count in the order of their paths, hidden ones left out, or an address of fsspec.
+
+    Raises:
+        CustomTableError: nothing is there that can be read, or kinds of file are mixed.
+    """
+    file_system, files = _files(path)
+    names = []
+    for number, file in enumerate(files):
+        names.append(f"{prefix}-{number:04d}-{PurePosixPath(file).name}")
+        try:
+            file_system.get_file(file, str(staging / names[-1]))
+        except Exception as error:  # each file system has its own
+            raise CustomTableError(_unreachable(file, error)) from error
+    return names
+
+
+def fingerprint(path: str) -> str:
+    """Return what tells the content of the files at `path`; 'missing' if there are none.
+
+    Of local files it is their SHA-256; of others what their file system tells without reading them,
+    such as an ETag. One that tells nothing of their content, such as HTTP's, goes by the address.
+    """
+    try:
+        file_system, files = _files(path)
+        if "file" in file_system.protocol:
+            tokens = [f"{PurePosixPath(file).name} {sha256(Path(file))}" for file in files]
+        else:
+            tokens = [f"{file} {file_system.ukey(file)}" for file in files]
+    except (CustomTableError, OSError):
+        return "missing"
+    return hashlib.sha256("\n".join(tokens).encode()).hexdigest()
+
+
+def read_batches(
+    files: Sequence[Path], settings: CustomTableSettings, types: Mapping[str, pa.DataType | None]
+) -> Iterator[tuple[Path, int, pa.RecordBatch]]:
+    """Yield a table's rows: the file, the number of the first row there from 0, and its columns.
+
+    `types` has the columns wanted, and what text is read as; parquet comes in its own types, and
+    text without a type as strings, an empty cell as null. Memory is bounded by the longest row.
+
+    Raises:
+        CustomTableError: a column is missing, or a row cannot be read.
+    """
+    for file in files:
+        start = 0
+        try:
+            for batch in _batches(file, settings, types):
+                yield file, start, batch
+                start += batch.num_rows
+        except (pa.ArrowException, OSError, KeyError) as error:
+            cause = str(error.args[0] if error.args else error).rstrip(".")
+            raise CustomTableError(
+                f"{file.name} cannot be read: {cause}. Correct the file, or the column names, "
+                "header and separator in the config."
+            ) from error
+
+
+def kind_of(name: str) -> str | None:
+    """Return the suffix that tells how a file is written, None if it is not known here."""
+    path = PurePosixPath(name.lower())
+    if path.suffix in COMPRESSIONS and PurePosixPath(path.stem).suffix in SEPARATORS:
+        return PurePosixPath(path.stem).suffix
+    return path.suffix if path.suffix in KINDS else None
+
+
+def refused(file: Path, row: int, cause: str) -> CustomTableError:
+    """Return the error for row `row`, counted from 0, of a file."""
+    return CustomTableError(
+        f"{file.name}, row {row + 1}: {cause}. Correct the row, or leave it out."
+    )
+
+
+def _batches(
+    file: Path, settings: CustomTableSettings, types: Mapping[str, pa.DataType | None]
+) -> Iterator[pa.RecordBatch]:
+    kind = kind_of(file.name)
+    if kind == ".parquet":
+        with pq.ParquetFile(file) as table:
+            missing = sorted(types.keys() - set(table.schema_arrow.names))
+            if missing:
+                raise KeyError(f"columns {missing} are not among {table.schema_arrow.names[:50]}")
+            for batch in table.iter_batches(ROWS_AT_ONCE, columns=list(types)):
+                yield batch.select(list(types))
+        return
+    # Without threads, errors have the number of the line.
+    with pa.input_stream(file, compression="detect") as stream:
+        text = csv.open_csv(
+            stream,
+            csv.ReadOptions(
+                use_threads=False,
+                block_size=TEXT_BYTES_AT_ONCE,
+                autogenerate_column_names=not settings.header,
+            ),
+            csv.ParseOptions(
+                delimiter=settings.separator or SEPARATORS[kind or ".csv"], newlines_in_values=True
+            ),
+            csv.ConvertOptions(
+                include_columns=list(types),
+                column_types={name: of or pa.string() for name, of in types.items()},
+                null_values=[""],
+                strings_can_be_null=True,
+            ),
+        )
+        yield from text
+
+
+def _files(path: str) -> tuple[Any, list[str]]:
+    """Return a file system, and the files at `path` on it that can be read."""
+    from fsspec.core import url_to_fs
+
+    address = path if "://" in path else str(Path(path).expanduser().absolute())
+    if redacted(address) != address:
+        raise CustomTableError(
+            f"{redacted(address)} has a user, a password or a query, which Dagster would keep in "
+            "its history: give the address without, and credentials in the environment."
+        )
+    try:
+        file_system, root = url_to_fs(address)
+        is_folder = file_system.isdir(root)
+        files = sorted(file_system.find(root)) if is_folder else [root]
+        there = is_folder or file_system.exists(root)
+    except Exception as error:  # each file system has its own
+        raise CustomTableError(_unreachable(address, error)) from error
+    if is_folder:
+        inside = [(file, PurePosixPath(file).relative_to(PurePosixPath(root))) for file in files]
+        files = [file for file, name in inside if not any(part[0] in "._" for part in name.parts)]
+    kinds = {kind_of(file) for file in files}
+    if not there or not files or None in kinds or len(kinds) > 1:
+        found = f"{[PurePosixPath(file).name for file in files[:20]]}" if there else "nothing"
+        raise CustomTableError(
+            f"At {path} there is {found}: give a file or a folder of one kind, {', '.join(KINDS)}, "
+            f"where text may be compressed ({', '.join(COMPRESSIONS)})."
+        )
+    return file_system, files
+
+
+def _unreachable(path: str, error: Exception) -> str:
+    return (
+        f"{path} cannot be read ({type(error).__name__}: {redacted(str(error))}). Look at the "
+        "path, the permissions and the credentials; an address may take a library of its own, as "
+        "s3:// takes s3fs: pip install 'cf_pipeline[s3]'."
+    )

@@ -1,0 +1,270 @@
+"""Ratings, and what is rated, of anybody's own tables in the form of MovieLens'."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cf_pipeline.recommender.custom_files import CustomTableError, read_batches, refused
+from cf_pipeline.recommender.vocabulary import LONGEST_ID, NA
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from cf_pipeline.recommender.custom_settings import (
+        CustomMoviesSettings,
+        CustomRatingsSettings,
+    )
+
+TIMESTAMP = pa.timestamp("s", tz="UTC")
+EVENT = 1.0  # the rating of what is no rating
+# Numbers that are too great for seconds, for the year 5138: how many of them make a second.
+UNITS = {1e17: 1e9, 1e14: 1e6, 1e11: 1e3}
+
+
+class Ids(NamedTuple):
+    """Of what type the ids are, int64 or string."""
+
+    user: pa.DataType
+    item: pa.DataType
+
+
+def rating_batches(
+    files: Sequence[Path], settings: CustomRatingsSettings
+) -> Iterator[pa.RecordBatch]:
+    """Yield the ratings in the order of the files, with the columns user, movie, rating, timestamp.
+
+    Ids are int64 or string, ratings float32, timestamps UTC in seconds, null where there is none.
+    Without a column of ratings every one is 1, and of a user and an item the first event counts:
+    to tell them, some 60 bytes a row are held in memory.
+
+    Raises:
+        CustomTableError: a row has no user, item or rating, or one that cannot be.
+    """
+    ids = id_types(files, settings)
+    first = None if settings.rating else _first_events(files, settings, ids)
+    start = 0
+    for file, row, batch in read_batches(files, settings, _columns(settings)):
+        ratings = _ratings(file, row, batch, settings, ids)
+        if first is not None:
+            ratings = ratings.filter(pa.array(first[start : start + len(batch)]))
+            start += len(batch)
+        yield ratings
+
+
+def ratings_schema(ids: Ids) -> pa.Schema:
+    """Return the schema of `rating_batches`."""
+    return pa.schema(
+        [
+            pa.field("user", ids.user, nullable=False),
+            pa.field("movie", ids.item, nullable=False),
+            pa.field("rating", pa.float32(), nullable=False),
+            pa.field("timestamp", TIMESTAMP),
+        ]
+    )
+
+
+def id_types(files: Sequence[Path], settings: CustomRatingsSettings) -> Ids:
+    """Return the types of ids: int64 where all are written as integers are, string otherwise.
+
+    Raises:
+        CustomTableError: ids are neither text nor integers.
+    """
+    names = (settings.user, settings.item)
+    integers = dict.fromkeys(names, True)
+    for file, _, batch in read_batches(files, settings, dict.fromkeys(names)):
+        for name in names:
+            integers[name] = integers[name] and _are_integers(file, name, batch[name])
+        if not any(integers.values()):
+            break
+    return Ids(*(pa.int64() if integers[name] else pa.string() for name in names))
+
+
+def read_movies(
+    files: Sequence[Path], settings: CustomMoviesSettings, id_type: pa.DataType
+) -> dict[str, list[Any]]:
+    """Return the columns movie, title and genres (lists) of the table, in its order.
+
+    A title that is missing is the id.
+
+    Raises:
+        CustomTableError: a row has no id, one of another type, or one that an earlier row has.
+    """
+    columns = {settings.item: None, settings.title: None}
+    if settings.genres:
+        columns[settings.genres] = None
+    movies: dict[str, list[Any]] = {"movie": [], "title": [], "genres": []}
+    seen: set[int | str] = set()
+    for file, row, batch in read_batches(files, settings, columns):
+        ids = _ids(file, row, batch[settings.item], settings.item, id_type).to_pylist()
+        titles = _text(batch[settings.title]).to_pylist()
+        words = _text(batch[settings.genres]).to_pylist() if settings.genres else [None] * len(ids)
+        for number, movie in enumerate(ids):
+            if movie in seen:
+                raise refused(file, row + number, f"{settings.item} {movie!r} is there twice")
+            seen.add(movie)
+        movies["movie"] += ids
+        movies["title"] += [title or str(movie) for title, movie in zip(titles, ids, strict=True)]
+        movies["genres"] += [[word for word in (text or "").split("|") if word] for text in words]
+    return movies
+
+
+def _columns(settings: CustomRatingsSettings) -> dict[str, pa.DataType | None]:
+    columns: dict[str, pa.DataType | None] = {settings.user: None, settings.item: None}
+    if settings.rating:
+        columns[settings.rating] = pa.float64()
+    if settings.timestamp:
+        columns[settings.timestamp] = None
+    if len(columns) < 2 + bool(settings.rating) + bool(settings.timestamp):
+        raise CustomTableError(
+            f"A column is named twice in {settings.model_dump(exclude={'path'})}: user, item, "
+            "rating and timestamp are columns of their own."
+        )
+    return columns
+
+
+def _ratings(
+    file: Path, row: int, batch: pa.RecordBatch, settings: CustomRatingsSettings, ids: Ids
+) -> pa.RecordBatch:
+    columns = [
+        _ids(file, row, batch[settings.user], settings.user, ids.user),
+        _ids(file, row, batch[settings.item], settings.item, ids.item),
+        pa.array(np.full(len(batch), EVENT, np.float32)),
+        pa.nulls(len(batch), TIMESTAMP),
+    ]
+    if settings.rating:
+        columns[2] = _numbers(file, row, batch[settings.rating], settings.rating)
+    if settings.timestamp:
+        columns[3] = _timestamps(file, row, batch[settings.timestamp], settings.timestamp)
+    return pa.record_batch(columns, schema=ratings_schema(ids))
+
+
+def _are_integers(file: Path, name: str, column: pa.Array) -> bool:
+    if pa.types.is_integer(column.type):
+        return True
+    text = _text(column)
+    if not _is_text(column.type):
+        raise CustomTableError(
+            f"{name} of {file.name} is {column.type}: ids must be integers or text. Cast them."
+        )
+    try:
+        written = text.cast(pa.int64()).cast(pa.string())
+    except pa.ArrowInvalid:
+        return False
+    return bool(pc.all(pc.equal(written, text)).as_py() in (True, None))  # 007 is not 7
+
+
+def _ids(file: Path, row: int, column: pa.Array, name: str, kind: pa.DataType) -> pa.Array:
+    """Return ids as `kind`; CustomTableError if one is missing, or cannot be."""
+    if column.null_count:
+        raise refused(file, row + pc.index(column.is_null(), True).as_py(), f"{name} is empty")
+    if not (_is_text(column.type) or pa.types.is_integer(column.type)):
+        raise CustomTableError(
+            f"{name} of {file.name} is {column.type}: ids must be integers or text. Cast them."
+        )
+    try:
+        ids = (_text(column) if _is_text(column.type) else column).cast(kind)
+    except pa.ArrowInvalid as error:
+        raise CustomTableError(
+            f"{name} of {file.name} is no id like the others: {error}."
+        ) from None
+    if kind == pa.string():
+        for bad, cause in (
+            (pc.greater(pc.binary_length(ids), LONGEST_ID), f"has more than {LONGEST_ID} bytes"),
+            (pc.equal(ids, NA), f"is {NA}, which stands for the unknown"),
+            (pc.equal(ids, ""), "is empty"),
+        ):
+            at = pc.index(bad, True).as_py()
+            if at >= 0:
+                raise refused(file, row + at, f"{name} {cause}")
+    return ids
+
+
+def _numbers(file: Path, row: int, column: pa.Array, name: str) -> pa.Array:
+    try:
+        numbers = pc.fill_null(column.cast(pa.float32(), safe=False), float("nan"))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise CustomTableError(
+            f"{name} of {file.name} is {column.type}, which is no number ({error}). Name the "
+            "column of the ratings."
+        ) from None
+    at = pc.index(pc.is_finite(numbers), False).as_py()
+    if at >= 0:
+        raise refused(file, row + at, f"{name} is {column[at].as_py()}, which is no rating")
+    return numbers
+
+
+def _timestamps(file: Path, row: int, column: pa.Array, name: str) -> pa.Array:
+    """Return what are times, numbers since 1970 or text as UTC in seconds."""
+    if pa.types.is_date(column.type):
+        column = column.cast(pa.timestamp("s"))
+    if pa.types.is_timestamp(column.type):
+        seconds = column.cast(pa.timestamp("s", column.type.tz), safe=False)
+        return seconds.cast(TIMESTAMP) if column.type.tz else pc.assume_timezone(seconds, "UTC")
+    try:
+        since = (_text(column) if _is_text(column.type) else column).cast(pa.float64(), safe=False)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # one of them is written as a time
+        return _times(file, row, column.to_pandas(), name)
+    return _seconds(since.to_numpy(zero_copy_only=False))
+
+
+def _seconds(since: npt.NDArray[np.float64]) -> pa.Array:
+    """Return numbers since 1970, in the unit that their size tells, in seconds; NaN as null."""
+    size, known = np.abs(since), np.isfinite(since)
+    unit = np.select([size >= least for least in UNITS], list(UNITS.values()), 1.0)
+    seconds = np.floor(np.where(known, since, 0) / unit).astype(np.int64)
+    return pa.array(seconds, mask=~known).cast(TIMESTAMP)
+
+
+def _times(file: Path, row: int, text: pd.Series[str], name: str) -> pa.Array:
+    """Return cells, each a number since 1970 or a time by ISO 8601, in seconds; None as null."""
+    since = pd.to_numeric(text, errors="coerce").to_numpy(np.float64, copy=True)
+    written = (text.notna() & ~np.isfinite(since)).to_numpy()
+    times = pd.to_datetime(text[written].astype(str), utc=True, format="ISO8601", errors="coerce")
+    if times.isna().any():
+        at = int(times.isna().idxmax())
+        raise refused(
+            file,
+            row + at,
+            f"{name} is {text[at]!r}, neither a number since 1970 nor a time by ISO 8601",
+        )
+    seconds = _seconds(np.where(written, np.nan, since)).to_numpy(zero_copy_only=False)
+    seconds[written] = times.dt.tz_localize(None).to_numpy().astype(seconds.dtype)
+    return pa.array(seconds).cast(TIMESTAMP)
+
+
+def _first_events(
+    files: Sequence[Path], settings: CustomRatingsSettings, ids: Ids
+) -> npt.NDArray[np.bool_]:
+    """Return which rows (n,) are the first of their user and item."""
+    columns: tuple[list[pa.Array], list[pa.Array]] = ([], [])
+    names = (settings.user, settings.item)
+    for file, row, batch in read_batches(files, settings, dict.fromkeys(names)):
+        for name, kind, found in zip(names, ids, columns, strict=True):
+            found.append(_ids(file, row, batch[name], name, kind).dictionary_encode())
+    users, items = (_codes(found) for found in columns)
+    keys = users * (items.max(initial=0) + 1) + items
+    return ~pd.Series(keys).duplicated().to_numpy()
+
+
+def _codes(columns: list[pa.DictionaryArray]) -> npt.NDArray[np.int64]:
+    if not columns:
+        return np.zeros(0, np.int64)
+    unified = pa.chunked_array(columns).unify_dictionaries()
+    return np.concatenate([chunk.indices.to_numpy().astype(np.int64) for chunk in unified.chunks])
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _is_text(kind.value_type)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _text(column: pa.Array) -> pa.Array:
+    return column.cast(pa.string())
