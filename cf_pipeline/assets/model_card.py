@@ -100,7 +100,8 @@ def model_card(
             scale=scale,
             bias=judged.model.rating.bias,
             settings={
-                "factor_model": _json(folder, "settings.json"),
+                "factor_model": _json(folder, "settings.json")
+                | {"y_range": judged.model.rating.y_range},
                 "ranking_model": judged.model.settings.model_dump()
                 | {"weight of the predicted rating": judged.model.weight},
             },

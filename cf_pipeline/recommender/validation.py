@@ -12,7 +12,6 @@ from cf_pipeline.recommender.datasets import STARS, Scale
 if TYPE_CHECKING:
     import pandas as pd
 
-RATING_SCALE = (1.0, 5.0)  # stars, in whole steps
 FIRST_RATING = datetime(1995, 1, 1, tzinfo=UTC)  # MovieLens opened in that year
 EXAMPLES = 5
 DUPLICATES = "ratings_have_no_duplicates"

@@ -31,10 +31,10 @@ import pandas as pd
 import torch
 
 from cf_pipeline.recommender import metrics
+from cf_pipeline.recommender.factor_model import STARS
 from cf_pipeline.recommender.movielens import read_movies, read_ratings, read_users
 from cf_pipeline.recommender.settings import PLAIN, GibbsSettings, GradientDescentSettings
 from cf_pipeline.recommender.splits import FOLDS, official_fold, random_split
-from cf_pipeline.recommender.validation import RATING_SCALE
 from cf_pipeline_tests.benchmarks import peers
 from cf_pipeline_tests.benchmarks.accuracy_plot import Point, draw
 from cf_pipeline_tests.benchmarks.methods import Ours
@@ -137,7 +137,7 @@ def score(method: Method, ratings: pd.DataFrame, in_test: npt.NDArray[np.bool_])
     """Fit to one part and judge on the other, whose ratings the method never gets."""
     train, test = ratings[~in_test], ratings[in_test]
     fitted = method(train[["user", "movie", "rating"]])
-    predicted = fitted.predict(test[["user", "movie"]]).clip(*RATING_SCALE)
+    predicted = fitted.predict(test[["user", "movie"]]).clip(*STARS)
     actual = test["rating"].to_numpy()
     return Score(metrics.rmse(actual, predicted), metrics.mae(actual, predicted), fitted.seconds)
 

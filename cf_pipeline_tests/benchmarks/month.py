@@ -30,12 +30,11 @@ import pyarrow as pa
 from cf_pipeline.artifacts import ArtifactStore
 from cf_pipeline.champion import Champions, Decision
 from cf_pipeline.recommender import metrics
-from cf_pipeline.recommender.factor_model import FactorModel
+from cf_pipeline.recommender.factor_model import STARS, FactorModel
 from cf_pipeline.recommender.promotion import PAIR, without
 from cf_pipeline.recommender.settings import GateSettings
 from cf_pipeline.recommender.split_files import read_part
 from cf_pipeline.recommender.splits import last_k_per_user
-from cf_pipeline.recommender.validation import RATING_SCALE
 from cf_pipeline_tests.benchmarks.report import Target, print_report
 from cf_pipeline_tests.project import Project
 from cf_pipeline_tests.real_data import real_archive
@@ -221,9 +220,7 @@ class Month:
     def rmse(self, decision: Decision, rows: pd.DataFrame) -> float:
         """Return the RMSE of a champion on ratings."""
         model = FactorModel.load(self.folder_of(decision))
-        return metrics.rmse(
-            rows["rating"], model.predict(rows["user"], rows["movie"]).clip(*RATING_SCALE)
-        )
+        return metrics.rmse(rows["rating"], model.predict(rows["user"], rows["movie"]).clip(*STARS))
 
     def folder_of(self, decision: Decision) -> Path:
         """Return the folder of the champion of a decision."""

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from cf_pipeline.recommender import gibbs, metrics
+from cf_pipeline.recommender.factor_model import STARS
 from cf_pipeline.recommender.features import SideFeatures, user_side_features
 from cf_pipeline.recommender.minibatches import EncodedRatings
 from cf_pipeline.recommender.posterior import Newcomers, Posterior, Predicted
 from cf_pipeline.recommender.settings import GibbsSettings
 from cf_pipeline.recommender.splits import Mask
 from cf_pipeline.recommender.uncertainty import UncertaintyReport, evaluate
-from cf_pipeline.recommender.validation import RATING_SCALE
 from cf_pipeline.recommender.vocabulary import Vocabulary
 
 GROUPS = 5
@@ -82,7 +82,7 @@ def _fold_in_rmse(
     )
     posterior = fit.posterior.with_users(_weights(fit, first, features))
     rows = later.users + len(fit.users) - 1  # after the known ones; 0 is nobody in `newcomers`
-    predicted = posterior.predict(rows, later.items).mean.numpy().clip(*RATING_SCALE)
+    predicted = posterior.predict(rows, later.items).mean.numpy().clip(*STARS)
     return metrics.rmse(later.ratings.numpy(), predicted)
 
 
