@@ -33,7 +33,7 @@ def official_fold(ratings: pd.DataFrame, fold: Fold) -> Mask:
         raise ValueError(f"There is no official fold {fold!r}: choose one of {', '.join(FOLDS)}.")
     if fold in ("ua", "ub"):
         first = 0 if fold == "ua" else HELD_OUT
-        place, _ = _place_among_users(ratings["user"])
+        place, _ = _place_among_users(pd.factorize(ratings["user"])[0])
         in_test = (first <= place) & (place < first + HELD_OUT)
     else:
         n, k = len(ratings), int(fold[1])
@@ -90,7 +90,8 @@ def _by_time(ratings: pd.DataFrame) -> Order:
             f"{n_missing:,} of {len(ratings):,} ratings have no timestamp, and cannot be parted by "
             "time: choose the strategy 'random' or 'leave_k_out', or give every rating its time."
         )
-    order: Order = timestamps.to_numpy().argsort(kind="stable")
+    # With a time zone numpy would have an object of each.
+    order: Order = timestamps.astype(np.int64).to_numpy().argsort(kind="stable")
     return order
 
 
@@ -103,21 +104,22 @@ def _last(order: Order, n_test: int) -> Mask:
 def _last_of_each_user(ratings: pd.DataFrame, order: Order, k: int) -> Mask:
     if k < 1:
         raise ValueError(f"k is {k}, but each user must have at least 1 rating to test on.")
-    place, n_of_user = _place_among_users(ratings["user"].iloc[order])
+    place, n_of_user = _place_among_users(pd.factorize(ratings["user"])[0].astype(np.int32)[order])
     in_test = np.zeros(len(order), dtype=bool)
     in_test[order] = (place >= n_of_user - k) & (n_of_user > k)
     return _both_parts(in_test, f"k = {k}")
 
 
-def _place_among_users(users: pd.Series) -> tuple[Order, Order]:
-    """Return each row's place among those of its user, 0 and on, and how many these are, (n,)."""
-    codes = pd.factorize(users)[0]
-    counts = np.bincount(codes)
-    place = np.empty(len(codes), np.int64)
-    place[codes.argsort(kind="stable")] = np.arange(len(codes)) - np.repeat(
-        counts.cumsum() - counts, counts
-    )
-    return place, counts[codes]
+def _place_among_users(users: Order) -> tuple[Order, Order]:
+    """Return each row's place among those of its user, 0 and on, and how many these are, (n,).
+
+    The users are numbered from 0, without a gap.
+    """
+    counts = np.bincount(users).astype(np.int32)
+    place = np.empty(len(users), np.int32)
+    before = np.repeat(counts.cumsum() - counts, counts)
+    place[users.argsort(kind="stable")] = np.arange(len(users)) - before
+    return place, counts[users]
 
 
 def _n_test(ratings: pd.DataFrame, test_fraction: float) -> int:
