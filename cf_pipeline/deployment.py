@@ -11,9 +11,10 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import dagster as dg
+import yaml
 from dagster._utils.schedules import is_valid_cron_string
 
 RATINGS = "CF_PIPELINE_RATINGS"
@@ -22,6 +23,8 @@ CRON = "CF_PIPELINE_RETRAINING_CRON"
 WATCH_SECONDS = "CF_PIPELINE_WATCH_SECONDS"
 WEBHOOK = "CF_PIPELINE_WEBHOOK"
 DEVICE_LOCKS = "CF_PIPELINE_DEVICE_LOCKS"
+CONFIG_SUFFIXES = (".yaml", ".yml")
+ARCHIVE_SETTINGS = {"dataset", "sources", "custom", "synthetic"}
 ADDRESSES = ("http://", "https://")
 
 
@@ -33,9 +36,9 @@ class DeploymentError(ValueError):
 class Deployment:
     """Where ratings arrive, what runs by itself, and whom it tells.
 
-    `ratings` is the folder or zip where they arrive, None for MovieLens 100k as published;
-    `watch_seconds` is the time between two looks at it. `webhook` is the address that is told of
-    failed runs, None for nobody; it may hold a secret.
+    `ratings` is where they arrive, None for MovieLens 100k as published, and `archive` the config
+    of movielens_archive that reads them; `watch_seconds` is the time between two looks at it.
+    `webhook` is the address that is told of failed runs, None for nobody; it may hold a secret.
     """
 
     ratings: str | None = None
@@ -44,6 +47,7 @@ class Deployment:
     watch_seconds: int = 30
     webhook: str | None = field(default=None, repr=False)
     device_locks: Path = field(default_factory=lambda: _device_locks())
+    archive: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Self:
@@ -56,6 +60,7 @@ class Deployment:
         default = cls()
         return cls(
             ratings=_path(said),
+            archive=_archive(_path(said)),
             automation=_switch(said),
             retraining_cron=_cron(said, default.retraining_cron),
             watch_seconds=_seconds(said, default.watch_seconds),
@@ -66,7 +71,8 @@ class Deployment:
     @property
     def sources(self) -> list[str]:
         """The sources of the archive, unless a run's config names others."""
-        return [self.ratings or "auto"]
+        named: list[str] = self.archive.get("sources", ["auto"])
+        return named
 
     @property
     def schedule_status(self) -> dg.DefaultScheduleStatus:
@@ -82,9 +88,26 @@ class Deployment:
 def _path(said: Mapping[str, str]) -> str | None:
     if "://" in said.get(RATINGS, ""):  # which may hold a password, so it is not quoted
         raise DeploymentError(
-            f"{RATINGS} is an address: give the path of a folder with u.data, or of a zip."
+            f"{RATINGS} is an address: give the path of a folder with u.data, of a zip, or of a "
+            ".yaml file, which may name an address."
         )
     return said.get(RATINGS)
+
+
+def _archive(path: str | None) -> dict[str, Any]:
+    """Return the config of movielens_archive that a path stands for."""
+    if path is None or not path.endswith(CONFIG_SUFFIXES):
+        return {"sources": [path]} if path else {}
+    try:
+        said = yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise DeploymentError(f"{RATINGS} is {path}, which cannot be read: {error}") from error
+    if not isinstance(said, dict) or not set(said) <= ARCHIVE_SETTINGS:
+        raise DeploymentError(
+            f"{RATINGS} is {path}, which must have some of {', '.join(sorted(ARCHIVE_SETTINGS))}, "
+            "as the config of movielens_archive has them."
+        )
+    return said
 
 
 def _switch(said: Mapping[str, str]) -> bool:

@@ -149,7 +149,10 @@ def findings_table(found: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
 
 
 def _candidate(split: Path, model: Path, evaluation: Path) -> Candidate:
+    import pyarrow.parquet as pq
+
     from cf_pipeline.recommender.promotion import Candidate
+    from cf_pipeline.recommender.rating_table import Origin
     from cf_pipeline.recommender.serving import Recommender
     from cf_pipeline.recommender.split_files import read_part
 
@@ -158,4 +161,5 @@ def _candidate(split: Path, model: Path, evaluation: Path) -> Candidate:
         read_part(split, "test"),
         Recommender.load(model),
         json.loads(evaluation.read_bytes()),
+        Origin.read(pq.read_schema(split)),
     )

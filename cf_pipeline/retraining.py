@@ -7,9 +7,11 @@ import time
 import dagster as dg
 
 from cf_pipeline.assets.factor_model import FactorModelConfig
+from cf_pipeline.assets.movielens_archive import MovielensArchiveConfig
 from cf_pipeline.assets.ranking_model import RankingModelConfig
 from cf_pipeline.assets.train_test_split import TrainTestSplitConfig
 from cf_pipeline.deployment import DEPLOYMENT
+from cf_pipeline.recommender.datasets import CUSTOM, DATASETS, SYNTHETIC
 from cf_pipeline.runs import UNFINISHED
 
 # A run whose process was killed is launched again by Dagster's daemon, and finds what it finished
@@ -72,7 +74,7 @@ def retraining_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest 
 def new_ratings(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     """Retrains on ratings that are new or changed, once they have stayed the same for two looks.
 
-    The look is at the path in CF_PIPELINE_RATINGS, else at what the official source, or the mirror
+    The look is at what CF_PIPELINE_RATINGS tells, else at what the official source, or the mirror
     in CF_PIPELINE_MOVIELENS_URL, says of its revision.
     """
     seen = json.loads(context.cursor or "{}")
@@ -91,7 +93,7 @@ def new_ratings(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         return dg.SensorResult(skip_reason=reason, cursor=json.dumps(cursor))
     cursor |= {"launched": found, "launches": cursor["launches"] + 1}
     # Of what comes over the network nothing else tells that it is to be received anew.
-    archive = {} if DEPLOYMENT.ratings else {"revision": found}
+    archive = {"revision": found} if _is_remote() else {}
     request = dg.RunRequest(
         # Ratings that come back are launched again; a tick that is repeated is not.
         run_key=f"{cursor['launches']} {found}",
@@ -109,31 +111,51 @@ def _busy(instance: dg.DagsterInstance) -> str | None:
     return runs[0].run_id if runs else None
 
 
-def _arriving() -> bool:
-    """Whether the ratings in CF_PIPELINE_RATINGS changed less than the time of a look ago."""
-    from cf_pipeline.recommender.sources import last_change
+def _is_remote() -> bool:
+    """Whether the default source is a release of MovieLens that comes over the network."""
+    from cf_pipeline.recommender.sources import REMEDIES
 
-    if not DEPLOYMENT.ratings:
-        return False
+    config = MovielensArchiveConfig.model_validate({})
+    return config.dataset in DATASETS and config.sources[0] in ("auto", *REMEDIES)
+
+
+def _arriving() -> bool:
+    """Whether the ratings that CF_PIPELINE_RATINGS tells changed less than a look's time ago."""
+    from cf_pipeline.recommender import custom_files, sources
+
+    config = MovielensArchiveConfig.model_validate({})
     try:
-        seconds = time.time() - last_change(DEPLOYMENT.ratings)
+        if config.dataset == CUSTOM:
+            changed = custom_files.last_change(config.own_tables().path)
+        elif config.dataset in DATASETS and not _is_remote():
+            changed = sources.last_change(config.sources[0], config.dataset)
+        else:
+            return False
     except (OSError, ValueError):  # which a run then says, and people are told
         return False
-    return 0 <= seconds < DEPLOYMENT.watch_seconds
+    return 0 <= time.time() - changed < DEPLOYMENT.watch_seconds
 
 
 def _fingerprint() -> str | dg.SkipReason:
     """Return what tells the content of the default source, or why that cannot be told."""
+    from cf_pipeline.recommender import custom_archive, custom_files, sources
     from cf_pipeline.recommender.downloads import DownloadError
-    from cf_pipeline.recommender.sources import local_digest, official_revision
 
-    if DEPLOYMENT.ratings:
+    config = MovielensArchiveConfig.model_validate({})
+    if config.dataset == SYNTHETIC:
+        return config.synthetic.model_dump_json()
+    if config.dataset == CUSTOM:
+        found = custom_archive.fingerprints(config.own_tables())
+        if custom_files.MISSING in found:
+            return dg.SkipReason(f"There are no ratings at {config.own_tables().path}.")
+        return hashlib.sha256(" ".join(found).encode()).hexdigest()
+    if not _is_remote():
         try:
-            return local_digest(DEPLOYMENT.ratings)
+            return sources.local_digest(config.sources[0], config.dataset)
         except (OSError, ValueError) as error:
-            return dg.SkipReason(f"There are no ratings at {DEPLOYMENT.ratings}: {error}")
+            return dg.SkipReason(f"There are no ratings at {config.sources[0]}: {error}")
     try:
-        revision = official_revision()
+        revision = sources.official_revision(config.dataset)
     except DownloadError as error:
         return dg.SkipReason(f"The source of the ratings does not tell its revision: {error}")
     return hashlib.sha256(revision.encode()).hexdigest()

@@ -31,7 +31,13 @@ def test_every_variable_is_read(tmp_path):
         }
     )
     assert deployment == Deployment(
-        "/data/ratings", True, "*/5 * * * 1-5", 7, "https://host/s3cret", tmp_path
+        "/data/ratings",
+        True,
+        "*/5 * * * 1-5",
+        7,
+        "https://host/s3cret",
+        tmp_path,
+        {"sources": ["/data/ratings"]},
     )
     assert deployment.sources == ["/data/ratings"]
     assert "s3cret" not in repr(deployment)

@@ -125,7 +125,7 @@ def copying(inputs: Sequence[Artifact]) -> Callable[[Path], Metadata]:
             if artifact.asset != "movielens_archive":
                 for name in artifact.files:
                     shutil.copyfile(artifact.path(name), directory / name)
-        origin = {name: inputs[0].metadata[name] for name in ("dataset", "matches_release")}
+        origin = {name: inputs[0].metadata[name] for name in ("ratings", "licence", "citation")}
         (directory / "origin.json").write_text(json.dumps(origin), encoding="utf-8")
         judged = json.loads((directory / "evaluation_metrics.json").read_bytes())
         ranking = judged["ranking"]["ranking_model"]["all"]

@@ -101,11 +101,12 @@ def cross_validation(
         import pandas as pd
 
         from cf_pipeline.recommender.cross_validation import folds
+        from cf_pipeline.recommender.rating_checks import check_ratings_file
         from cf_pipeline.recommender.split_files import read_ratings
-        from cf_pipeline.recommender.validation import check_ratings
 
-        rows = read_ratings(ratings.path("ratings.parquet"))
-        check_ratings(rows)
+        path = ratings.path("ratings.parquet")
+        check_ratings_file(path)
+        rows = read_ratings(path)
         side_tables = (
             pd.read_parquet(users.path("users.parquet")),
             pd.read_parquet(movies.path("movies.parquet")),

@@ -51,7 +51,6 @@ def model_card(
         import pandas as pd
 
         from cf_pipeline.recommender import card_contents
-        from cf_pipeline.recommender.datasets import CITATION, release
         from cf_pipeline.recommender.encoding import encoded
         from cf_pipeline.recommender.minibatches import EncodedRatings
         from cf_pipeline.recommender.model_card import ModelCard, Picture
@@ -71,7 +70,6 @@ def model_card(
         timestamps = read_part(split, "train", ["timestamp"])["timestamp"].dropna()
         evaluation = _json(folder, "evaluation_metrics.json")
         origin = _json(folder, "origin.json")
-        dataset = release(origin["dataset"])
         recommender = Recommender.load(served_model.verified())
         learnt, scale = pictures_of(judged.model.rating, part), judged.model.rating.rating_scale
         ranked = evaluation["ranking"]["ranking_model"]["all"] or {}
@@ -83,9 +81,7 @@ def model_card(
                 "recall@10 of lists": ranked.get("recall_at_10"),
             },
             data={
-                "ratings": f"{dataset.title}, as it was released"
-                if origin["matches_release"]
-                else f"not those of {dataset.title} as it was released",
+                "ratings": origin["ratings"],
                 **{f"split: {name}": value for name, value in read_settings(split).items()},
                 "training_ratings": len(part.ratings.ratings),
                 "test_ratings": evaluation["n_test"],
@@ -120,8 +116,8 @@ def model_card(
                     recommendations.path("recommendations.parquet"),
                 ),
             },
-            licence=dataset.licence,
-            citation=CITATION,
+            licence=origin["licence"],
+            citation=origin["citation"],
             made_from={artifact.asset: artifact.data_version for artifact in inputs},
         )
         page = card.html()

@@ -1,7 +1,8 @@
-"""The verified download of a release of MovieLens."""
+"""The ratings as received: a release of MovieLens, verified, or somebody's own tables."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import dagster as dg
 from pydantic import Field
@@ -10,7 +11,9 @@ from cf_pipeline.artifacts import Artifact
 from cf_pipeline.caching import Artifacts, Metadata
 from cf_pipeline.code_version import code_version
 from cf_pipeline.deployment import DEPLOYMENT
-from cf_pipeline.recommender.datasets import Name
+from cf_pipeline.recommender.custom_settings import CustomMoviesSettings, CustomRatingsSettings
+from cf_pipeline.recommender.datasets import CUSTOM, SYNTHETIC, Name
+from cf_pipeline.recommender.synthetic_settings import SyntheticSettings
 
 if TYPE_CHECKING:
     from cf_pipeline.recommender.datasets import Dataset
@@ -20,21 +23,45 @@ if TYPE_CHECKING:
 WAITS = (5, 10, 20)
 
 
+class CustomMovies(CustomMoviesSettings, dg.Config):
+    """What is rated: where its table is, and which of its columns are what."""
+
+
+class CustomRatings(CustomRatingsSettings, dg.Config):
+    """Somebody's own ratings: where they are, and which of their columns are what."""
+
+    movies: CustomMovies | None = Field(
+        None, description=CustomRatingsSettings.model_fields["movies"].description
+    )
+
+
+class SyntheticRatings(SyntheticSettings, dg.Config):
+    """Ratings that are drawn, of which the truth is known."""
+
+
 class MovielensArchiveConfig(dg.Config):
-    """Which release it is, where it comes from, and how long to try."""
+    """Which ratings they are, where they come from, and how long to try."""
 
     dataset: Name = Field(
-        "ml-100k",
-        description="The release of MovieLens, by the name of its file at files.grouplens.org. "
-        "'ml-latest-small' changes at times.",
+        DEPLOYMENT.archive.get("dataset", "ml-100k"),
+        description="A release of MovieLens, by the name of its file at files.grouplens.org, of "
+        "which 'ml-latest-small' changes at times; 'custom': ratings of your own, as `custom` "
+        "says; 'synthetic': ratings that are drawn, as `synthetic` says.",
     )
     sources: list[str] = Field(
         DEPLOYMENT.sources,
-        description="Sources in the order they are tried: 'official' (files.grouplens.org), "
-        "'package_index' (of ml-100k only: the copy in the recbole wheel, through pip), the path "
-        "of a local zip, wheel or folder, or 'auto' (official, then package_index). No addresses: "
-        "a mirror's goes into the environment variable CF_PIPELINE_MOVIELENS_URL. Default: the "
-        "path in CF_PIPELINE_RATINGS, or 'auto'.",
+        description="Of MovieLens. Sources in the order they are tried: 'official' "
+        "(files.grouplens.org), 'package_index' (of ml-100k only: the copy in the recbole wheel, "
+        "through pip), the path of a local zip, wheel or folder, or 'auto' (official, then "
+        "package_index). No addresses: a mirror's goes into the environment variable "
+        "CF_PIPELINE_MOVIELENS_URL. Default: the path in CF_PIPELINE_RATINGS, or 'auto'.",
+    )
+    custom: CustomRatings | None = Field(
+        None,
+        description="Of 'custom'. Default: what the file in CF_PIPELINE_RATINGS says.",
+    )
+    synthetic: SyntheticRatings = Field(
+        SyntheticRatings(), description="Of 'synthetic': how many, and the seed."
     )
     timeout: float = Field(
         60.0,
@@ -49,6 +76,28 @@ class MovielensArchiveConfig(dg.Config):
         "another the archive is received anew.",
     )
 
+    def own_tables(self) -> CustomRatings:
+        """Return what is said of somebody's own tables.
+
+        Raises:
+            dagster.Failure: nothing is.
+        """
+        said = DEPLOYMENT.archive.get("custom")
+        if self.custom is None and said is None:
+            raise dg.Failure(
+                "The dataset is 'custom', and nothing says where the ratings are: put their path "
+                "and columns into the config under `custom`.",
+                allow_retries=False,
+            )
+        return self.custom or CustomRatings.model_validate(said)
+
+
+class Fetching(NamedTuple):
+    """How an archive is made: what decides the result, and what puts it into a directory."""
+
+    recipe: dict[str, object]
+    build: Callable[[Path], Metadata]
+
 
 @dg.asset(
     group_name="data",
@@ -61,7 +110,26 @@ def movielens_archive(
     artifacts: dg.ResourceParam[Artifacts],
     config: MovielensArchiveConfig,
 ) -> dg.MaterializeResult[Artifact]:
-    """A release of MovieLens as received, verified; by default ml-100k, of 100,000 ratings."""
+    """The ratings as received: by default MovieLens 100k, verified; or your own, or drawn ones."""
+    match config.dataset:
+        case "custom":
+            fetching = own_tables(context, config.own_tables())
+        case "synthetic":
+            fetching = drawn_ratings(config.synthetic)
+        case _:
+            fetching = release_of_movielens(context, config)
+    # How long and how often to try decides whether there is a result, not what it is; nor does the
+    # path of a local copy.
+    recipe = {"dataset": config.dataset, **fetching.recipe}
+    if config.revision:
+        recipe["revision"] = config.revision
+    return artifacts.materialize(context, fetching.build, config=recipe)
+
+
+def release_of_movielens(
+    context: dg.AssetExecutionContext, config: MovielensArchiveConfig
+) -> Fetching:
+    """Fetch a release from the first source that gives it."""
     from cf_pipeline.recommender import sources
     from cf_pipeline.recommender.datasets import CITATION, release
 
@@ -80,10 +148,10 @@ def movielens_archive(
             )
             _refuse_other(received, fingerprints[received.source], dataset)
         except sources.ArchiveUnavailableError as error:
-            number = context.retry_number
-            if not error.transient or number == len(WAITS):
+            if not error.transient or context.retry_number == len(WAITS):
                 raise
-            raise dg.RetryRequested(len(WAITS), WAITS[number]) from error
+            raise _once_more(context) from error
+        known = received.matches_release
         return {
             "dataset": dataset.name,
             "source": received.source,
@@ -91,19 +159,68 @@ def movielens_archive(
             "sha256": received.sha256,
             "matches_release": received.matches_release,
             "checked_by": received.checked_by,
+            "ratings": f"{'' if known else 'not those of '}{dataset.title} as it was released",
             "licence": dataset.licence,
             "citation": CITATION,
         }
 
-    # How long and how often to try decides whether there is a result, not what it is; nor does the
-    # path of a local copy.
-    recipe: dict[str, object] = {
-        "dataset": dataset.name,
-        "fingerprints": list(fingerprints.values()),
-    }
-    if config.revision:
-        recipe["revision"] = config.revision
-    return artifacts.materialize(context, build, config=recipe)
+    return Fetching({"fingerprints": list(fingerprints.values())}, build)
+
+
+def own_tables(context: dg.AssetExecutionContext, settings: CustomRatings) -> Fetching:
+    """Copy somebody's own tables."""
+    from cf_pipeline.recommender import custom_archive
+
+    fingerprints = custom_archive.fingerprints(settings)
+
+    def build(directory: Path) -> Metadata:
+        received = custom_archive.fetch_custom(directory, settings, context.log.info)
+        if custom_archive.fingerprints(settings) != fingerprints:
+            context.log.warning(f"{settings.path} changed while it was copied.")
+            if context.retry_number == len(WAITS):
+                raise dg.Failure(
+                    f"{settings.path} went on changing while it was copied: put files in place "
+                    "whole, by renaming them."
+                )
+            raise _once_more(context)
+        return {
+            "dataset": CUSTOM,
+            "source": received.source,
+            "bytes": received.bytes,
+            "sha256": received.sha256,
+            "files": ", ".join(received.files[:20]),
+            "ratings": f"those at {settings.path}",
+            "licence": "what whoever gave the ratings says",
+            "citation": "none",
+        }
+
+    return Fetching(
+        {"fingerprints": fingerprints, "settings": custom_archive.reading(settings)}, build
+    )
+
+
+def drawn_ratings(settings: SyntheticRatings) -> Fetching:
+    """Say which ratings are to be drawn; `ratings` draws them."""
+    from cf_pipeline.recommender.datasets import describe
+    from cf_pipeline.recommender.downloads import sha256
+
+    def build(directory: Path) -> Metadata:
+        path = describe(directory, SYNTHETIC, settings=settings.model_dump())
+        return {
+            "dataset": SYNTHETIC,
+            "source": "drawn with a seed",
+            "bytes": path.stat().st_size,
+            "sha256": sha256(path),
+            "ratings": f"{settings.n_ratings:,}, drawn with seed {settings.seed}",
+            "licence": "none is needed",
+            "citation": "none",
+        }
+
+    return Fetching({"settings": settings.model_dump()}, build)
+
+
+def _once_more(context: dg.AssetExecutionContext) -> dg.RetryRequested:
+    return dg.RetryRequested(len(WAITS), WAITS[context.retry_number])
 
 
 def _refuse_other(received: "ReceivedArchive", fingerprint: str, dataset: "Dataset") -> None:

@@ -1,4 +1,4 @@
-"""The tables of MovieLens as parquet: ratings, and what is known of the movies and users."""
+"""The tables of the archive as parquet: ratings, and what is known of the movies and users."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,22 +29,16 @@ def ratings(
     """Every rating in the archive's order: who gave which movie how many stars, and when."""
 
     def build(directory: Path) -> Metadata:
-        from cf_pipeline.recommender.datasets import dataset_of
-        from cf_pipeline.recommender.movielens import RATINGS_SCHEMA, rating_batches
-        from cf_pipeline.recommender.rating_table import Origin, write_ratings
+        from cf_pipeline.recommender.archive_tables import open_ratings
+        from cf_pipeline.recommender.rating_table import write_ratings
 
-        archive = movielens_archive.verified()
-        dataset = dataset_of(archive)
+        opened = open_ratings(movielens_archive.verified())
         path = directory / "ratings.parquet"
         summary = write_ratings(
-            rating_batches(archive),
-            RATINGS_SCHEMA,
-            path,
-            Origin(dataset.name, dataset.scale),
-            context.log.info,
+            opened.batches, opened.schema, path, opened.origin, context.log.info
         )
         return {
-            "dataset": dataset.name,
+            "dataset": opened.origin.dataset,
             **describe_parquet(path, RATING_COLUMNS),
             **summary.figures(),
         }
@@ -66,7 +60,7 @@ def movies(
     """Every movie's title, release and genres."""
 
     def build(directory: Path) -> Metadata:
-        from cf_pipeline.recommender.movielens import read_movies
+        from cf_pipeline.recommender.archive_tables import read_movies
 
         table = read_movies(movielens_archive.verified())
         _write(table, directory / "movies.parquet")
@@ -89,7 +83,7 @@ def users(
     """Every user's age, gender, occupation and zip code."""
 
     def build(directory: Path) -> Metadata:
-        from cf_pipeline.recommender.movielens import read_users
+        from cf_pipeline.recommender.archive_tables import read_users
 
         table = read_users(movielens_archive.verified())
         _write(table, directory / "users.parquet")
@@ -105,7 +99,7 @@ def _write(table: "pa.Table", path: Path) -> None:
 
 
 def _lacking(archive: Artifact, table: str) -> dict[str, str]:
-    from cf_pipeline.recommender.movielens import lacking_fields
+    from cf_pipeline.recommender.archive_tables import lacking_fields
 
     fields = lacking_fields(archive.directory).get(table, [])
     return {"fields_the_source_lacks": ", ".join(fields) or "none"}

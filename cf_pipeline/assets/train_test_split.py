@@ -85,12 +85,12 @@ def train_test_split(
         import pyarrow.compute as pc
 
         from cf_pipeline.recommender.encoding import distinct_ids
-        from cf_pipeline.recommender.split_files import read_ratings, write_split
-        from cf_pipeline.recommender.validation import check_ratings
+        from cf_pipeline.recommender.rating_checks import check_ratings_file
+        from cf_pipeline.recommender.split_files import write_split
 
         source, path = ratings.path("ratings.parquet"), directory / "train_test_split.parquet"
         # The blocking checks guard their own run only; here no run can pass them by.
-        check_ratings(read_ratings(source))
+        check_ratings_file(source)
         in_test = choose_test_part(source, chosen)
         write_split(source, in_test, settings, path)
         train, test = distinct_ids(path, "train"), distinct_ids(path, "test")
@@ -99,6 +99,7 @@ def train_test_split(
             for tested, trained in zip(test, train, strict=True)
         )
         return {
+            "dataset": dataset,
             "strategy": chosen.strategy,
             **describe_parquet(path, PART_COLUMNS),
             "train_rows": int((~in_test).sum()),

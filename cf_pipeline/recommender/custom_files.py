@@ -26,6 +26,7 @@ KINDS = (*SEPARATORS, ".parquet")
 COMPRESSIONS = (".gz", ".bz2", ".zst")
 TEXT_BYTES_AT_ONCE = 4 << 20
 ROWS_AT_ONCE = 1 << 18
+MISSING = "missing"
 
 
 class CustomTableError(ValueError):
@@ -53,7 +54,7 @@ def receive(path: str, staging: Path, prefix: str) -> list[str]:
 
 
 def fingerprint(path: str) -> str:
-    """Return what tells the content of the files at `path`; 'missing' if there are none.
+    """Return what tells the content of the files at `path`; MISSING if there are none.
 
     Of local files it is their SHA-256; of others what their file system tells without reading them,
     such as an ETag. One that tells nothing of their content, such as HTTP's, goes by the address.
@@ -65,8 +66,21 @@ def fingerprint(path: str) -> str:
         else:
             tokens = [f"{file} {file_system.ukey(file)}" for file in files]
     except (CustomTableError, OSError):
-        return "missing"
+        return MISSING
     return hashlib.sha256("\n".join(tokens).encode()).hexdigest()
+
+
+def last_change(path: str) -> float:
+    """Return when the files at `path` last changed, in seconds since 1970; 0 if that is not told.
+
+    Raises:
+        CustomTableError: nothing is there.
+    """
+    file_system, files = _files(path)
+    try:
+        return max(float(file_system.modified(file).timestamp()) for file in files)
+    except NotImplementedError:
+        return 0.0
 
 
 def read_batches(

@@ -56,3 +56,6 @@ class CustomRatingsSettings(CustomTableSettings):
     scale: Scale | None = Field(
         None, description="Lowest and highest rating that may occur; null: any numbers."
     )
+    movies: CustomMoviesSettings | None = Field(
+        None, description="The table of what is rated; null: there is none, and titles are ids."
+    )

@@ -16,8 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-# Of DATASETS.
-Name = Literal["ml-100k", "ml-latest-small", "ml-1m", "ml-10m", "ml-20m", "ml-25m", "ml-32m"]
+CUSTOM, SYNTHETIC = "custom", "synthetic"
+# Those of DATASETS, and ratings that are none of MovieLens'.
+Name = Literal[
+    "ml-100k", "ml-latest-small", "ml-1m", "ml-10m", "ml-20m", "ml-25m", "ml-32m",
+    "synthetic", "custom",
+]  # fmt: skip
 OFFICIAL_URL = "https://files.grouplens.org/datasets/movielens"
 CITATION = (
     "F. Maxwell Harper and Joseph A. Konstan. 2015. The MovieLens Datasets: History and Context. "
@@ -28,7 +32,7 @@ LONGEST_DESCRIPTION = 1 << 16  # bytes
 
 
 class Scale(NamedTuple):
-    """The ratings that there can be: `low`, `low` + `step`, ..., `high`."""
+    """The ratings that there can be: `low`, `low` + `step`, ..., `high`; of step 0 any between."""
 
     low: float
     high: float
@@ -70,9 +74,11 @@ class Dataset(NamedTuple):
         )
 
 
-def describe(directory: Path, name: str, **settings: object) -> None:
+def describe(directory: Path, name: str, **settings: object) -> Path:
     """Say in the archive `directory` of which dataset it is, and with what settings it is read."""
-    (directory / DESCRIPTION).write_text(json.dumps({"dataset": name, **settings}) + "\n")
+    path = directory / DESCRIPTION
+    path.write_text(json.dumps({"dataset": name, **settings}) + "\n")
+    return path
 
 
 def described(directory: Path) -> dict[str, Any]:

@@ -75,9 +75,7 @@ def read_movies(archive: Path) -> pa.Table:
         columns = _recbole_movies(parse(member).to_pydict())
     else:
         columns = _later_movies(parse(member).to_pydict())
-    years = [re.findall(r"\(([0-9]{4})\)", title)[-1:] for title in columns["title"]]
-    columns["release_year"] = [int(year[0]) if year else None for year in years]
-    return _table(columns, MOVIES_SCHEMA)
+    return movies_table(columns, MOVIES_SCHEMA)
 
 
 def read_users(archive: Path) -> pa.Table:
@@ -88,7 +86,7 @@ def read_users(archive: Path) -> pa.Table:
     """
     member = _side_table(archive, "users")
     if member is None:
-        return _table({"user": _rated(archive, "user")}, USERS_SCHEMA)
+        return side_table({"user": _rated(archive, "user")}, USERS_SCHEMA)
     users = parse(member).select(USERS_SCHEMA.names)
     if dataset_of(archive).name == "ml-1m":
         names = [OCCUPATIONS[int(code)] for code in users["occupation"].to_pylist()]
@@ -169,7 +167,15 @@ def _rated(archive: Path, column: str) -> list[int]:
     return found
 
 
-def _table(columns: _Columns, schema: pa.Schema) -> pa.Table:
+def movies_table(columns: _Columns, schema: pa.Schema) -> pa.Table:
+    """Return movies as `schema`, of the year that their titles say, null in columns left out."""
+    years = [re.findall(r"\(([0-9]{4})\)", title)[-1:] for title in columns["title"]]
+    released = [int(year[0]) if year else None for year in years]
+    return side_table({**columns, "release_year": released}, schema)
+
+
+def side_table(columns: _Columns, schema: pa.Schema) -> pa.Table:
+    """Return columns as a table of `schema`, null in those left out."""
     n_rows = len(next(iter(columns.values())))
     absent = {name: [None] * n_rows for name in schema.names if name not in columns}
     return pa.table(columns | absent, schema=schema)

@@ -23,9 +23,11 @@ from cf_pipeline.recommender.bootstrap import (
     mean_interval,
     rmse_difference,
 )
+from cf_pipeline.recommender.datasets import STARS
 from cf_pipeline.recommender.minibatches import EncodedRatings
 from cf_pipeline.recommender.ranking_model import ndcg_by_user, orders
 from cf_pipeline.recommender.rating_scale import RatingScale
+from cf_pipeline.recommender.rating_table import Origin
 from cf_pipeline.recommender.serving import Recommender
 from cf_pipeline.recommender.settings import GATE_RULES
 from cf_pipeline.recommender.validation import BadRatingsError, check_ratings
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from cf_pipeline.recommender.settings import GateSettings
 
 PAIR = ["user", "movie"]
+ML_100K = Origin("ml-100k", STARS)
 NOBODY_KNOWN = "No rating unseen by both is of a user whom both know."
 NONE_TO_PREDICT = "All ratings are alike, so there are none to predict."
 
@@ -56,7 +59,7 @@ class Finding:
 class Candidate:
     """A model that may be shown to people: its parts `train` and `test`, and what it was judged at.
 
-    The parts are ratings (columns user, movie, rating, timestamp); `evaluation` is what
+    The parts are ratings (columns user, movie, rating, timestamp) of `origin`; `evaluation` is what
     evaluation_metrics wrote.
     """
 
@@ -64,6 +67,7 @@ class Candidate:
     test: pd.DataFrame
     recommender: Recommender
     evaluation: Mapping[str, Any]
+    origin: Origin = ML_100K
 
     @cached_property
     def ratings(self) -> pd.DataFrame:
@@ -146,7 +150,7 @@ def ratings_are_sound(challenger: Candidate) -> Finding:
     """Hold to `check_ratings` once more: the checks of `ratings` guard only their own runs."""
     rule = "ratings_are_sound"
     try:
-        check_ratings(challenger.ratings)
+        check_ratings(challenger.ratings, challenger.origin.scale, challenger.origin.first_rating)
     except BadRatingsError as error:
         return Finding(rule, False, str(error), {})
     n = len(challenger.ratings)

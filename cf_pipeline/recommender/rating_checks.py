@@ -9,13 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cf_pipeline.recommender.datasets import DATASETS
 from cf_pipeline.recommender.distinct import Distinct
 from cf_pipeline.recommender.rating_table import Origin
 from cf_pipeline.recommender.validation import (
     DUPLICATES,
     EXAMPLES,
-    FIRST_RATING,
     Fault,
     broken_rows,
     examples,
@@ -40,11 +38,10 @@ def check_ratings_file(path: Path) -> None:
     """
     with pq.ParquetFile(path) as file:
         origin = Origin.read(file.schema_arrow)
-        first = FIRST_RATING if origin.dataset in DATASETS else None
         faults = _Faults()
         for row, table in _row_groups(file, file.schema_arrow.names):
             frame = table.select(["rating", "timestamp"]).to_pandas()
-            for name, rows in broken_rows(frame, origin.scale, first).items():
+            for name, rows in broken_rows(frame, origin.scale, origin.first_rating).items():
                 faults.add(name, table, row, rows.to_numpy(bool))
         pairs = _Pairs(file)
         repeated = pairs.repeated()

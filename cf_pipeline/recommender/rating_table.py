@@ -10,11 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cf_pipeline.recommender.datasets import Scale
+from cf_pipeline.recommender.datasets import DATASETS, Scale
 from cf_pipeline.recommender.distinct import Distinct
+from cf_pipeline.recommender.validation import FIRST_RATING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
     from pathlib import Path
 
     from cf_pipeline.recommender.downloads import Log
@@ -43,6 +45,11 @@ class Origin(NamedTuple):
             )
         said = json.loads(schema.metadata[KEY])
         return cls(said["dataset"], Scale(*said["scale"]) if said["scale"] else None)
+
+    @property
+    def first_rating(self) -> datetime | None:
+        """When the first rating can have been given, None if at any time."""
+        return FIRST_RATING if self.dataset in DATASETS else None
 
     def metadata(self) -> dict[bytes, bytes]:
         """Return it as metadata of a schema."""

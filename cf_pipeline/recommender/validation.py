@@ -78,7 +78,9 @@ def broken_rows(
     """Return, by rule, which rows break those rules that a row breaks by itself."""
     rating, timestamp = ratings["rating"], ratings["timestamp"]
     if scale:
-        on_scale = rating.between(scale.low, scale.high) & ((rating - scale.low) % scale.step == 0)
+        on_scale = rating.between(scale.low, scale.high)
+        if scale.step:
+            on_scale &= (rating - scale.low) % scale.step == 0
     else:
         on_scale = rating.abs() < float("inf")
     possible = timestamp <= datetime.now(UTC)
