@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from cf_pipeline.recommender.promotion import Candidate
 
 FINDINGS = "findings.json"
+RATING = ["user", "movie", "rating"]
 
 
 # Dagster's resources are generic in what they give, which is themselves.
@@ -77,6 +78,7 @@ class Challenger(NamedTuple):
             self.train_test_split.path("train_test_split.parquet"),
             self.ranking_model.verified(),
             self.evaluation_metrics.path("evaluation_metrics.json"),
+            [*RATING, "timestamp"],
         )
 
 
@@ -84,7 +86,7 @@ def load_champion(champion: Artifact) -> Candidate:
     """Read the champion that a challenger is compared with."""
     folder = champion.verified()
     return _candidate(
-        folder / "train_test_split.parquet", folder, folder / "evaluation_metrics.json"
+        folder / "train_test_split.parquet", folder, folder / "evaluation_metrics.json", RATING
     )
 
 
@@ -148,7 +150,7 @@ def findings_table(found: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
     )
 
 
-def _candidate(split: Path, model: Path, evaluation: Path) -> Candidate:
+def _candidate(split: Path, model: Path, evaluation: Path, columns: list[str]) -> Candidate:
     import pyarrow.parquet as pq
 
     from cf_pipeline.recommender.promotion import Candidate
@@ -157,8 +159,8 @@ def _candidate(split: Path, model: Path, evaluation: Path) -> Candidate:
     from cf_pipeline.recommender.split_files import read_part
 
     return Candidate(
-        read_part(split, "train"),
-        read_part(split, "test"),
+        read_part(split, "train", columns),
+        read_part(split, "test", columns),
         Recommender.load(model),
         json.loads(evaluation.read_bytes()),
         Origin.read(pq.read_schema(split)),

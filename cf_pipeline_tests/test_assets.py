@@ -10,6 +10,8 @@ import dagster as dg
 import pandas as pd
 import pytest
 
+from cf_pipeline.assets.cross_validation import resolve_folds
+from cf_pipeline.assets.train_test_split import resolve_strategy
 from cf_pipeline.recommender.factor_model import FactorModel
 from cf_pipeline.recommender.movielens_files import u_data
 from cf_pipeline.recommender.sources import URL_VARIABLE
@@ -29,7 +31,7 @@ PROMISED = {
     "train_test_split": {
         *("strategy", "train_rows", "test_rows", "cold_users_in_test", "cold_movies_in_test"),
     },
-    "vocabularies": {"users", "movies"},
+    "vocabularies": {"users", "movies", "megabytes"},
     "factor_model": {
         *("method", "device", "n_factors", "train_seconds", "learning_curve", "sampler_trace"),
         *("factor_map", "liked_at_equal_popularity"),
@@ -140,6 +142,30 @@ def test_every_split_strategy_is_a_matter_of_config(project, config, test_rows):
         "train_test_split": "miss"
     }
     assert project.metadata("train_test_split")["test_rows"] == test_rows
+
+
+@pytest.mark.parametrize(
+    ("strategy", "dataset", "expected"),
+    [
+        ("auto", "ml-100k", "fold"),
+        ("auto", "ml-20m", "random"),
+        ("auto", "custom", "random"),
+        ("fold", "ml-100k", "fold"),
+        ("temporal", "custom", "temporal"),
+    ],
+)
+def test_auto_is_the_split_that_a_data_set_has(strategy, dataset, expected):
+    assert resolve_strategy(strategy, dataset) == expected
+    folds = "official" if expected == "fold" else "random"
+    assert resolve_folds("auto", dataset) == ("official" if dataset == "ml-100k" else "random")
+    assert resolve_folds(folds, dataset) == folds
+
+
+def test_the_folds_of_another_data_set_are_refused():
+    with pytest.raises(dg.Failure, match=r"ml-20m, and only ml-100k has official folds: choose"):
+        resolve_strategy("fold", "ml-20m")
+    with pytest.raises(dg.Failure, match=r"ml-20m, and only .* choose the folds 'random'"):
+        resolve_folds("official", "ml-20m")
 
 
 def test_importing_the_definitions_imports_no_heavy_library():

@@ -95,9 +95,9 @@ def _bootstrap(
 
 def _sums_of_users(rows: pd.DataFrame, *columns: Numbers) -> Numbers:
     """Return each user's sums of the columns, and the number of their rows, (n_users, n + 1)."""
-    frame = pd.DataFrame([*columns, np.ones(len(rows))]).T
-    sums: Numbers = frame.groupby(rows["user"].to_numpy()).sum().to_numpy(np.float64)
-    return sums
+    codes, users = pd.factorize(rows["user"], sort=True)
+    sums = [np.bincount(codes, column, len(users)) for column in (*columns, np.ones(len(rows)))]
+    return np.stack(sums, axis=1)
 
 
 def _squared_errors(rows: pd.DataFrame, predicted: Numbers) -> Numbers:

@@ -59,8 +59,8 @@ class Finding:
 class Candidate:
     """A model that may be shown to people: its parts `train` and `test`, and what it was judged at.
 
-    The parts are ratings (columns user, movie, rating, timestamp) of `origin`; `evaluation` is what
-    evaluation_metrics wrote.
+    The parts are ratings of `origin` (columns user, movie, rating; of a challenger also timestamp);
+    `evaluation` is what evaluation_metrics wrote.
     """
 
     train: pd.DataFrame

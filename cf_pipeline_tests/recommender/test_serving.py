@@ -109,6 +109,23 @@ def test_a_title_is_a_string(fitted: Fitted) -> None:
         fitted.recommender.recommend({50: 5})  # type: ignore[dict-item]
 
 
+def test_the_history_is_of_both_parts(fitted: Fitted) -> None:
+    """As it comes out row by row, of the movies that the training part knows."""
+    history, movies = fitted.recommender.history, fitted.recommender.movies
+    listed = set(movies.ids)
+    expected = [
+        (row["user"], row["movie"], stars, trained)
+        for part, trained in ((fitted.train, True), (fitted.test, False))
+        for row in part.to_dict("records")
+        for stars in [row["rating"] if trained else 0]
+        if row["movie"] in listed
+    ]
+    users = history.vocabulary.decode(history.raters.numpy())
+    ids = movies.decode(history.items.numpy())
+    rows = zip(users, ids, history.ratings.tolist(), history.in_training.tolist(), strict=True)
+    assert list(rows) == expected
+
+
 def test_the_stars_of_the_test_part_are_not_kept(fitted: Fitted) -> None:
     history = fitted.recommender.history
     assert (history.ratings > 0).equal(history.in_training)
