@@ -177,13 +177,13 @@ def _plain_numbers(chunk: bytes) -> int | None:
 
     In a table of plain numbers these are its separators and line ends; more of them would be signs,
     spaces or the like. What is plain has no byte behind the digits, no number that begins with 0
-    and another digit, and a dot only with digits before it and one after it. Together that is
+    and another digit, and a dot only between a digit and one place more. Together that is
     sufficient to be rows, for what Arrow reads as two int32, a float and an int64.
     """
     # Arrow would take a carriage return for a line end.
     if not chunk.endswith(b"\n") or b"\r" in chunk:
         return None
-    if chunk.startswith(b".") or chunk[:1] == b"0" <= chunk[1:2]:
+    if chunk[:1] == b"0" <= chunk[1:2]:
         return None
     text = np.frombuffer(chunk, np.uint8)
     dots = b"." in chunk
@@ -205,5 +205,5 @@ def _plain_piece(text: np.ndarray, between: np.ndarray, dots: bool) -> bool:
     if not dots:
         return True
     dot = text[1:-2] == _DOT
-    plain = dot & digit[:-3] & digit[2:-1] & between[3:]
+    plain = dot & digit[:-3] & between[3:]
     return bool(np.count_nonzero(plain) == np.count_nonzero(dot))
