@@ -13,7 +13,8 @@ DENSE = 1 << 24
 class Distinct:
     """The distinct ids of a column, integers or strings, that is added batch by batch.
 
-    Memory is that of the distinct ids alone, and a byte for each integer from 0 to DENSE.
+    Strings may come as dictionaries. Memory is that of the distinct ids alone, and a byte for each
+    integer from 0 to DENSE.
     """
 
     def __init__(self) -> None:
@@ -22,7 +23,7 @@ class Distinct:
         self._added: list[pa.Array] = []
         self._n_added = 0
 
-    def add(self, values: pa.Array) -> None:
+    def add(self, values: pa.Array | pa.ChunkedArray) -> None:
         """Add ids, of the same type each time, without nulls."""
         if not pa.types.is_integer(values.type):
             self._add_others(values)
@@ -51,7 +52,10 @@ class Distinct:
         return pa.array(np.sort(np.concatenate([dense, others])), pa.int64())
 
     def _add_others(self, values: pa.Array) -> None:
-        self._added.append(pc.unique(values))
+        unique = pc.unique(values)
+        if pa.types.is_dictionary(unique.type):
+            unique = unique.dictionary_decode()
+        self._added.append(unique)
         self._n_added += len(self._added[-1])
         # At each doubling, so that merging takes time in proportion to what is added.
         if self._n_added > max(DENSE >> 4, 0 if self._others is None else len(self._others)):

@@ -12,24 +12,28 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from cf_pipeline.recommender.distinct import Distinct
 from cf_pipeline.recommender.split_files import PARTS, Part, row_groups
-from cf_pipeline.recommender.vocabulary import Vocabulary, distinct
+from cf_pipeline.recommender.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
+    from typing import TypeAlias
 
     import numpy.typing as npt
 
+    Columns: TypeAlias = tuple[
+        npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.float32]
+    ]
+
 RATING = ("user", "movie", "rating")
 COLUMNS = {"users": "<i4", "items": "<i4", "ratings": "<f4"}
-LEAST_TO_MERGE = 1 << 20  # ids
 
 
 class Ids(NamedTuple):
-    """The distinct ids of ratings, in any order."""
+    """The distinct ids of ratings, ascending."""
 
     users: pa.Array
     movies: pa.Array
@@ -39,46 +43,45 @@ class Ids(NamedTuple):
         return Vocabulary.of(self.users), Vocabulary.of(self.movies)
 
 
-def distinct_ids(split: Path, part: Part | None = None) -> Ids:
-    """Return the distinct ids of a part, or of all ratings, of the file of a split.
+def distinct_ids(ratings: Path, part: Part | None = None) -> Ids:
+    """Return the distinct ids of a part, or of all ratings, of a parquet file.
 
-    It takes memory for a few times as many ids as there are, however many ratings have them.
+    It takes memory for the ids that there are, however many ratings have them.
 
     Raises:
         ValueError: there is no such part.
     """
-    users, movies = RATING[:2]
-    schema = pq.read_schema(split)
-    found = {name: [pa.nulls(0, schema.field(name).type)] for name in (users, movies)}
-    merged = dict.fromkeys(found, 0)
-    for rows in row_groups(split, list(found), part):
-        for name, ids in found.items():
-            ids.append(distinct([rows[name]]))
-            if sum(map(len, ids)) > max(LEAST_TO_MERGE, 2 * merged[name]):
-                ids[:] = [distinct(ids)]
-                merged[name] = len(ids[0])
-    return Ids(distinct(found[users]), distinct(found[movies]))
+    users, movies = Distinct(), Distinct()
+    for rows in row_groups(ratings, RATING[:2], part):
+        users.add(rows["user"])
+        movies.add(rows["movie"])
+    return Ids(users.sorted(), movies.sorted())
 
 
 def encode_split(split: Path, users: Vocabulary, movies: Vocabulary, directory: Path) -> None:
     """Write both parts of the file of a split into `directory`, encoded, one after the other."""
     for part in PARTS:
         n = sum(len(rows) for rows in row_groups(split, [], part))
-        with ExitStack() as stack:
-            files = []
-            for column, kind in COLUMNS.items():
-                file = stack.enter_context((directory / f"{part}_{column}.npy").open("wb"))
-                header = {"descr": kind, "fortran_order": False, "shape": (n,)}
-                np.lib.format.write_array_header_1_0(file, header)
-                files.append(file)
-            for columns in encoded(split, users, movies, part):
-                for file, values in zip(files, columns, strict=True):
-                    file.write(values.data)
+        write_encoded(encoded(split, users, movies, part), n, directory, part)
+
+
+def write_encoded(columns: Iterable[Columns], n: int, directory: Path, part: str) -> None:
+    """Write `n` encoded ratings as they come, as the files of `part`."""
+    with ExitStack() as stack:
+        files = []
+        for column, kind in COLUMNS.items():
+            file = stack.enter_context((directory / f"{part}_{column}.npy").open("wb"))
+            header = {"descr": kind, "fortran_order": False, "shape": (n,)}
+            np.lib.format.write_array_header_1_0(file, header)
+            files.append(file)
+        for values in columns:
+            for file, array in zip(files, values, strict=True):
+                file.write(array.data)
 
 
 def encoded(
     split: Path, users: Vocabulary, movies: Vocabulary, part: Part | None = None
-) -> Iterator[tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.float32]]]:
+) -> Iterator[Columns]:
     """Yield the users, items and ratings of a part, or of all, encoded, a row group at a time.
 
     Raises:

@@ -214,7 +214,7 @@ def _short(file: pq.ParquetFile, kind: pa.DataType) -> Iterator[pa.Array]:
 def _distinct(ids: Ids) -> pd.Index:
     """Return the distinct ids in any order, int64 or str; nulls and `#na#` are left out."""
     if isinstance(ids, pa.Array | pa.ChunkedArray):
-        known = _index_of(distinct([ids]).sort())
+        known = _index_of(_distinct_of_column(ids).sort())
     elif _is_categorical(ids):
         known = pd.Categorical(ids).remove_unused_categories().categories
     else:
@@ -223,24 +223,21 @@ def _distinct(ids: Ids) -> pd.Index:
     return known if known.dtype == np.int64 else known[known != NA]
 
 
-def distinct(columns: Sequence[pa.Array | pa.ChunkedArray]) -> pa.Array:
-    """Return the distinct ids of Arrow's columns, dictionaries or not, in any order, without nulls.
+def _distinct_of_column(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """Return the distinct ids of Arrow's column, a dictionary or not, in any order, without nulls.
 
-    The columns are of one type, and of one at least.
+    By pieces: a hash table of all is several times as large, and slower.
     """
-    kind = columns[0].type
     found = [
-        column.slice(start, ROWS_AT_ONCE).unique()
-        for column in columns
-        for start in range(0, len(column), ROWS_AT_ONCE)
+        column.slice(start, ROWS_AT_ONCE).unique() for start in range(0, len(column), ROWS_AT_ONCE)
     ]
+    kind = column.type
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
         found = [words.dictionary_decode() for words in found]
     joined = pa.chunked_array(found, kind).drop_null()
     if not pa.types.is_integer(kind):
         return joined.unique()
-    # A hash table of all, which numpy's unique makes too, is several times as large and slower.
     ordered = np.sort(joined.to_numpy())
     first = np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]
     return pa.array(ordered[first], kind)

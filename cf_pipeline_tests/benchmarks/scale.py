@@ -39,6 +39,8 @@ LIMIT = 300.0  # seconds of a peer
 ARCHIVE = "ml-20m"
 # Of each stage that reads files: its name, by whom, its function, and what of the archive it reads.
 INGESTS = (
+    ("ingest", "ours", "scale_ingest:ours", ""),
+    ("ingest from the zip", "ours", "scale_ingest:ours", ".zip"),
     ("unzip", "zipfile", "scale_data:unzip", ".zip"),
     ("ingest", "pandas", "scale_ingest:pandas", "/ratings.csv"),
     ("ingest", "Polars", "scale_ingest:polars", "/ratings.csv"),

@@ -126,19 +126,6 @@ def test_encoded_files_are_what_encoding_all_rows_at_once_gives(
         assert torch.equal(ours, theirs)
 
 
-@FILES
-@given(split=splits())
-def test_distinct_ids_do_not_depend_on_how_often_they_are_merged(
-    tmp_path_factory: pytest.TempPathFactory, split: Split
-) -> None:
-    path = split.write(tmp_path_factory.mktemp("split"))
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("cf_pipeline.recommender.encoding.LEAST_TO_MERGE", 1)
-        users, movies = distinct_ids(path)
-    assert sorted(users.to_pylist()) == sorted(set(split.ratings["user"]))
-    assert sorted(movies.to_pylist()) == sorted(set(split.ratings["movie"]))
-
-
 def test_a_part_that_is_none_is_refused(ratings: pd.DataFrame, tmp_path: Path) -> None:
     split = Split(pa.Table.from_pandas(ratings), ratings["rating"].to_numpy() > 3, 1 << 16)
     path = split.write(tmp_path)
