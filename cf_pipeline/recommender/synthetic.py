@@ -1,7 +1,8 @@
 """Ratings of any number whose truth is known: drawn with a seed, a block of users at a time.
 
 How much users rate is log-normal, how often movies are chosen follows Zipf's law, and no pair comes
-twice. Ratings are those of a low-rank model, with noise:
+twice. Movies are of kinds, and every user has a favourite one: half of the time the movie of that
+kind is chosen which is about as popular. Ratings are those of a low-rank model, with noise:
 
     r_ui = clip(round(c_ui + ε), 1, 5)    c_ui = μ + b_u + b_i + p_u·q_i    ε ~ N(0, σ²)
 
@@ -39,6 +40,7 @@ USER_BIAS_STD, MOVIE_BIAS_STD = 0.4, 0.4
 LIKED_WITH_POPULARITY = 0.4  # correlation of a movie's bias with the logarithm of its popularity
 ACTIVITY_STD = 1.0  # of the logarithm of how much a user rates
 ZIPF_EXPONENT = 0.8
+KINDS, TO_TASTE = 8, 0.5  # of movies, and the share of choices that go by the favourite
 FIRST_SECOND, YEAR = 820_454_400, 31_557_600  # 1996, and its length in seconds
 YEARS = 20
 YEARS_OF_A_USER = 1.0  # on average, from the first rating to the last
@@ -71,6 +73,7 @@ class Synthetic:
         edges = np.arange(1.0, self.n_movies + 2) ** (1 - ZIPF_EXPONENT)
         self._popularity = np.diff(edges)  # ∫ x^-exponent from r to r + 1, for rank r
         self._movie_of = generator.permutation(self.n_movies).astype(np.int32)
+        self._favourite = generator.integers(0, KINDS, self.n_users, np.uint8)
         self._user_tables = _weights(generator, self.n_users, USER_BIAS_STD)
         self._movie_tables = _weights(generator, self.n_movies, MOVIE_BIAS_STD)
         self._movie_tables[self._movie_of, 0] = self._liked(self._movie_tables[self._movie_of, 0])
@@ -94,7 +97,8 @@ class Synthetic:
         first, after = self._starts[number], self._starts[number + 1]
         counts = self._counts[first:after]
         place = np.repeat(np.arange(len(counts), dtype=np.uint32), counts)
-        ranks, times = self._in_time(place, self._chosen(counts, generator), generator)
+        chosen = self._chosen(counts, self._favourite[first:after], generator)
+        ranks, times = self._in_time(place, chosen, generator)
         users, movies = place + np.int32(first), self._movie_of[ranks]
         noise = generator.standard_normal(len(users), np.float32) * np.float32(NOISE_STD)
         rated = np.clip(np.rint(self._centers(users, movies) + noise), LEVELS[0], LEVELS[-1])
@@ -134,9 +138,12 @@ class Synthetic:
         return liked
 
     def _chosen(
-        self, counts: npt.NDArray[np.int64], generator: np.random.Generator
+        self,
+        counts: npt.NDArray[np.int64],
+        favourite: npt.NDArray[np.uint8],
+        generator: np.random.Generator,
     ) -> npt.NDArray[np.uint32]:
-        """Draw each user's movies one after the other by popularity, without replacement.
+        """Draw each user's movies one after the other, without replacement.
 
         Return `user * n_movies + rank`, sorted, users counted from 0.
         """
@@ -145,16 +152,19 @@ class Synthetic:
         missing = drawn = np.where(raced, 0, counts)
         keys = np.empty(0, np.uint32)
         while missing.any():  # to draw with replacement until enough are distinct is the same
-            new = np.repeat(firsts, missing) + self._ranks(missing.sum(), generator)
+            ranks = self._to_taste(
+                self._ranks(missing.sum(), generator), np.repeat(favourite, missing), generator
+            )
+            new = np.repeat(firsts, missing) + ranks
             new.sort()
             keys = np.concatenate([keys, new])
             keys.sort(kind="stable")  # a merge, of what is sorted already
             keys = keys[np.append(True, keys[1:] != keys[:-1])]
             missing = drawn - np.diff(np.searchsorted(keys, firsts), append=len(keys))
         parts = [keys]
-        for first, n in zip(firsts[raced], counts[raced], strict=True):
-            # Exponential times with the popularities as rates come in the order of such draws.
-            times = generator.standard_exponential(self.n_movies) / self._popularity
+        for first, n, kind in zip(firsts[raced], counts[raced], favourite[raced], strict=True):
+            # Exponential times with the probabilities as rates come in the order of such draws.
+            times = generator.standard_exponential(self.n_movies) / self._probability(kind)
             parts.append(first + np.argpartition(times, n - 1)[:n].astype(np.uint32))
         return np.sort(np.concatenate(parts))
 
@@ -165,6 +175,26 @@ class Synthetic:
         ranks = (1 + last * generator.random(n)) ** (1 / power) - 1
         chosen: npt.NDArray[np.uint32] = ranks.clip(max=self.n_movies - 1).astype(np.uint32)
         return chosen
+
+    def _to_taste(
+        self,
+        ranks: npt.NDArray[np.uint32],
+        favourite: npt.NDArray[np.uint8],
+        generator: np.random.Generator,
+    ) -> npt.NDArray[np.uint32]:
+        """Move some of the ranks (n,), the kinds of which go in turn, to the favourite kind."""
+        moved = ranks - ranks % KINDS + favourite
+        moves = (generator.random(len(ranks), np.float32) < TO_TASTE) & (moved < self.n_movies)
+        return np.where(moves, moved, ranks)
+
+    def _probability(self, favourite: int) -> Numbers:
+        """Return how likely each rank is drawn by who has a favourite kind, up to a factor."""
+        movable = np.arange(self.n_movies) // KINDS * KINDS + favourite < self.n_movies
+        probability = self._popularity * (1 - TO_TASTE * movable)
+        starts = np.arange(0, self.n_movies, KINDS)
+        moved = TO_TASTE * np.add.reduceat(self._popularity * movable, starts)
+        probability[favourite::KINDS] += moved[: len(probability[favourite::KINDS])]
+        return probability
 
     def _in_time(
         self,

@@ -10,6 +10,9 @@ own: the greatest resident set in its life, imports too. The stages, and where w
   beats (`cf_pipeline.recommender.synthetic`). The larger the size, the fewer the sweeps; myFM has
   as many of the same rank, Surprise's SVD 20 epochs. implicit predicts no rating: its seconds are
   there. A quarter of the sweeps is burn-in;
+- pipeline: the job `retraining`, from the drawing of the ratings to everybody's list, by as few
+  sweeps: `scale_pipeline`;
+- ml-32m: ingest of a zip in that layout, of as many ratings;
 - per user: the same at 2,000 users and movies, with more and more ratings of each user.
 
 A peer that takes longer than five minutes in all is stopped, and counts as unfinished.
@@ -52,7 +55,10 @@ EPOCHS, ITERATIONS = 20, 5
 USERS = MOVIES = 2000
 RATINGS_OF_A_USER = (20, 50, 100, 200, 500)
 SWEEPS_PER_USER = 60
-STAGES = ("ingest", "training", "accuracy", "per user")
+LARGEST_PIPELINE = 20_000_000  # ratings, of which the whole pipeline is run
+# An archive of another layout that is ingested, too: its name, and how many ratings it has.
+LARGEST_RELEASE, RATINGS_OF_LARGEST = "ml-32m", 32_000_000
+STAGES = ("ingest", "training", "accuracy", "per user", "pipeline", LARGEST_RELEASE)
 
 
 def main() -> None:
@@ -70,6 +76,11 @@ def main() -> None:
                 measure(measured, (size, stage, "ours"), f"scale_training:{stage}", _of(size))
         if "accuracy" in chosen.only:
             accuracy(measured, size, _of(size), SWEEPS[size])
+        if "pipeline" in chosen.only and SIZES[size] <= LARGEST_PIPELINE:
+            key = (size, "pipeline", "ours")
+            measure(measured, key, "scale_pipeline:pipeline", SIZES[size], SWEEPS[size])
+    if LARGEST_RELEASE in chosen.only:
+        largest_release(measured)
     if "per user" in chosen.only:
         for count in RATINGS_OF_A_USER:
             size = f"{count} a user"
@@ -92,6 +103,18 @@ def ingest(measured: Measured, size: str) -> None:
                 out.mkdir()
                 measure(measured, (size, stage, by), function, f"{archive}{read}", str(out))
                 measured[size, stage, by] |= {"ratings": SIZES[size]}
+
+
+def largest_release(measured: Measured) -> None:
+    """Ingest a zip in the layout of the largest release, which is as large."""
+    with tempfile.TemporaryDirectory(prefix="cf_pipeline_") as folder:
+        in_own_process("scale_data:write_archive", folder, LARGEST_RELEASE, RATINGS_OF_LARGEST)
+        out = Path(folder, "out")
+        out.mkdir()
+        key = (LARGEST_RELEASE, "ingest from the zip", "ours")
+        archive = f"{Path(folder, LARGEST_RELEASE)}.zip"
+        measure(measured, key, "scale_ingest:ours", archive, str(out))
+        measured[key] |= {"ratings": RATINGS_OF_LARGEST}
 
 
 def accuracy(measured: Measured, size: str, drawn: dict[str, int], n_sweeps: int) -> None:
@@ -134,6 +157,10 @@ def rows(measured: Measured, copied: float) -> Iterable[Row]:
     for (size, stage, _), figures in measured.items():
         if stage == "sweeps" and "unfinished" not in figures:
             yield _sweep(size, figures, copied)
+    for (size, stage, _), figures in measured.items():
+        if stage == "pipeline" and "unfinished" not in figures:
+            for asset, seconds in figures["assets"].items():
+                yield {"size": size, "asset": asset, "seconds of its own work": seconds}
     for key, figures in trained.items():
         yield _accuracy(key, figures)
 

@@ -63,7 +63,7 @@ def main() -> None:
     module, function = sys.argv[1].split(":")
     stage: Callable[..., Figures] = getattr(import_module(f"{PACKAGE}.{module}"), function)
     figures = stage(*json.loads(sys.argv[2]))
-    print(json.dumps(figures | {"peak_bytes": _peak_bytes()}))
+    print(json.dumps({"peak_bytes": _peak_bytes(), **figures}))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ def targets(measured: Measured) -> list[Target]:
         *_of_sweeps(finished),
         *_of_ingest(finished),
         *_of_accuracy(finished),
+        *_of_pipeline(finished),
     ]
 
 
@@ -73,6 +74,11 @@ def _of_accuracy(measured: Measured) -> Iterator[Target]:
         if stage == "accuracy" and by == "ours" and peer:
             above = figures["rmse"] - peer["rmse"]
             yield Target(f"{size}: RMSE less that of myFM", above, 0)
+
+
+def _of_pipeline(measured: Measured) -> Iterator[Target]:
+    if whole := measured.get(("20M", "pipeline", "ours")):
+        yield Target("20M: whole pipeline, peak GiB", whole["peak_bytes"] / GIB, 8)
 
 
 def _over(seconds: float, others: float) -> float:

@@ -13,7 +13,9 @@ from cf_pipeline.recommender.minibatches import EncodedRatings
 from cf_pipeline.recommender.movielens import RATINGS_SCHEMA
 from cf_pipeline.recommender.settings import GibbsSettings
 from cf_pipeline.recommender.synthetic import (
+    KINDS,
     ROWS_OF_A_BLOCK,
+    TO_TASTE,
     ZIPF_EXPONENT,
     Synthetic,
 )
@@ -103,14 +105,25 @@ def test_another_seed_is_other_ratings():
 
 def test_popularity_follows_zipf_and_activity_is_log_normal():
     # With few ratings of each of many movies hardly any pair is drawn twice.
-    _, columns = drawn(n_ratings=1_000_000, n_users=60_000, n_movies=2000)
-    popularity = np.sort(np.bincount(columns["movie"]))[::-1][:500]
-    rank = np.arange(1, 501)
-    slope = np.polyfit(np.log(rank[10:]), np.log(popularity[10:]), 1)[0]
+    _, columns = drawn(n_ratings=1_000_000, n_users=200_000, n_movies=8000)
+    popularity = np.sort(np.bincount(columns["movie"]))[::-1][:2000]
+    rank = np.arange(1, 2001)
+    slope = np.polyfit(np.log(rank[100:]), np.log(popularity[100:]), 1)[0]
     assert slope == pytest.approx(-ZIPF_EXPONENT, abs=0.05)
+    _, columns = drawn(n_ratings=1_000_000, n_users=60_000, n_movies=2000)
     activity = np.log(np.bincount(columns["user"])[1:])
     assert activity.std() == pytest.approx(1, abs=0.1)
     assert np.median(activity) == pytest.approx(activity.mean(), abs=0.05)
+
+
+@pytest.mark.parametrize("n_movies", [8, 40])  # by either way of drawing
+def test_half_of_the_choices_are_of_the_favourite_kind(n_movies):
+    synthetic, columns = drawn(n_ratings=60_000, n_users=60_000, n_movies=n_movies)
+    rank = np.empty(n_movies, int)
+    rank[synthetic._movie_of] = np.arange(n_movies)
+    kinds = rank[columns["movie"] - 1] % KINDS
+    favourite = synthetic._favourite[columns["user"] - 1]
+    assert (kinds == favourite).mean() == pytest.approx(TO_TASTE + (1 - TO_TASTE) / KINDS, abs=0.01)
 
 
 def test_ids_tell_nothing_of_popularity():
