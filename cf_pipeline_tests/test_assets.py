@@ -155,7 +155,7 @@ def test_every_split_strategy_is_a_matter_of_config(project, config, test_rows):
     ],
 )
 def test_auto_is_the_split_that_a_data_set_has(strategy, dataset, expected):
-    assert resolve_strategy(strategy, dataset) == expected
+    assert resolve_strategy(strategy, dataset, timed=True) == expected
     folds = "official" if expected == "fold" else "random"
     assert resolve_folds("auto", dataset) == ("official" if dataset == "ml-100k" else "random")
     assert resolve_folds(folds, dataset) == folds
@@ -163,7 +163,7 @@ def test_auto_is_the_split_that_a_data_set_has(strategy, dataset, expected):
 
 def test_the_folds_of_another_data_set_are_refused():
     with pytest.raises(dg.Failure, match=r"ml-20m, and only ml-100k has official folds: choose"):
-        resolve_strategy("fold", "ml-20m")
+        resolve_strategy("fold", "ml-20m", timed=True)
     with pytest.raises(dg.Failure, match=r"ml-20m, and only .* choose the folds 'random'"):
         resolve_folds("official", "ml-20m")
 

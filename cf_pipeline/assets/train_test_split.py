@@ -12,10 +12,18 @@ from cf_pipeline.code_version import code_version
 from cf_pipeline.columns import PART_COLUMNS
 from cf_pipeline.deployment import DEPLOYMENT
 from cf_pipeline.metadata import describe_parquet
+from cf_pipeline.recommender.datasets import UNTIMED
 from cf_pipeline.recommender.settings import WITH_FOLDS
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+AUTO = (
+    "'temporal', or without timestamps 'leave_k_out'"
+    if DEPLOYMENT.ratings
+    else "'fold' for MovieLens 100k, else 'random'"
+)
 
 
 class TrainTestSplitConfig(dg.Config):
@@ -29,9 +37,8 @@ class TrainTestSplitConfig(dg.Config):
 
     strategy: Literal["auto", "fold", "random", "leave_k_out", "temporal"] = Field(
         "auto",
-        description="'auto': "
-        + ("'temporal'" if DEPLOYMENT.ratings else "'fold' for MovieLens 100k, else 'random'")
-        + "; 'fold': an official fold of MovieLens 100k; 'random': test_fraction of all ratings; "
+        description=f"'auto': {AUTO}"
+        "; 'fold': an official fold of MovieLens 100k; 'random': test_fraction of all ratings; "
         "'leave_k_out': k random ratings of each user; 'temporal': the latest ratings, by `cut`.",
     )
     fold: Literal["u1", "u2", "u3", "u4", "u5", "ua", "ub"] = Field(
@@ -79,7 +86,9 @@ def train_test_split(
     """The ratings in the archive's order, each in the part `train` or `test`."""
     dataset = str(ratings.metadata.get("dataset", WITH_FOLDS))
     # One result, whether the strategy was chosen or named.
-    chosen = config.model_copy(update={"strategy": resolve_strategy(config.strategy, dataset)})
+    timed = UNTIMED not in ratings.metadata
+    strategy = resolve_strategy(config.strategy, dataset, timed)
+    chosen = config.model_copy(update={"strategy": strategy})
 
     def build(directory: Path) -> Metadata:
         import pyarrow.compute as pc
@@ -114,14 +123,16 @@ def train_test_split(
     return artifacts.materialize(context, build, [ratings], settings)
 
 
-def resolve_strategy(strategy: str, dataset: str) -> str:
+def resolve_strategy(strategy: str, dataset: str, timed: bool) -> str:
     """Return the strategy by which a data set is parted, what 'auto' stands for included.
+
+    `timed` says whether every rating has a timestamp.
 
     Raises:
         dagster.Failure: it has no official folds.
     """
     if strategy == "auto" and DEPLOYMENT.ratings:
-        return "temporal"
+        return "temporal" if timed else "leave_k_out"
     if strategy == "auto":
         return "fold" if dataset == WITH_FOLDS else "random"
     if strategy == "fold" and dataset != WITH_FOLDS:

@@ -28,6 +28,7 @@ CITATION = (
     "ACM Transactions on Interactive Intelligent Systems 5, 4, Article 19. doi:10.1145/2827872"
 )
 DESCRIPTION = "dataset.json"
+UNTIMED = "ratings_without_timestamp"  # in the metadata of ratings, where there are some
 LONGEST_DESCRIPTION = 1 << 16  # bytes
 
 

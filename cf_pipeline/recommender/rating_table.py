@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cf_pipeline.recommender.datasets import DATASETS, Scale
+from cf_pipeline.recommender.datasets import DATASETS, UNTIMED, Scale
 from cf_pipeline.recommender.distinct import Distinct
 from cf_pipeline.recommender.validation import FIRST_RATING
 
@@ -62,7 +62,7 @@ class Summary:
     def __init__(self) -> None:
         self.rows = 0
         self._users, self._movies = Distinct(), Distinct()
-        self._sum = 0.0
+        self._sum, self._untimed = 0.0, 0
         self._extremes: dict[str, list[Any]] = {"rating": [], "timestamp": []}
 
     def add(self, batch: pa.RecordBatch) -> None:
@@ -71,6 +71,7 @@ class Summary:
         self._users.add(batch["user"])
         self._movies.add(batch["movie"])
         self._sum += pc.sum(batch["rating"]).as_py() or 0.0
+        self._untimed += batch["timestamp"].null_count
         for name, seen in self._extremes.items():
             found = pc.min_max(batch[name])
             both = [*seen, found["min"].as_py(), found["max"].as_py()]
@@ -78,7 +79,7 @@ class Summary:
             self._extremes[name] = [min(known), max(known)] if known else []
 
     def figures(self) -> dict[str, int | float | str]:
-        """Return the figures by name, those of timestamps only where there are some."""
+        """Return the figures by name, of timestamps there and lacking only where some are."""
         if not self.rows:
             return {}
         lowest, highest = self._extremes["rating"]
@@ -92,6 +93,8 @@ class Summary:
         if self._extremes["timestamp"]:
             first, last = map(str, self._extremes["timestamp"])
             figures |= {"first_rating": first, "last_rating": last}
+        if self._untimed:
+            figures[UNTIMED] = self._untimed
         return figures
 
 
