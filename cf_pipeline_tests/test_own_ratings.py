@@ -77,7 +77,9 @@ def test_the_readme_goes_from_a_file_to_lists(project):
     assert project.metadata("ratings")["ratings_without_timestamp"] > 0
 
 
-def test_another_mapping_is_another_archive_and_another_place_is_not(project, tmp_path):
+def test_another_mapping_is_another_archive_and_another_place_is_not(
+    project: Project, tmp_path: Path
+):
     write_books(tmp_path / "books.csv", [*COLUMNS.values()])
     first = {"path": str(tmp_path / "books.csv"), **COLUMNS}
 
