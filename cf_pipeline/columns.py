@@ -1,10 +1,10 @@
-"""What the columns of MovieLens' tables hold: shown in the UI beside each one's type."""
+"""What the columns of the tables hold: shown in the UI beside each one's type."""
 
 RATING_COLUMNS = {
-    "user": "MovieLens' id of the user",
-    "movie": "MovieLens' id of the movie",
-    "rating": "Stars, on the scale of the dataset",
-    "timestamp": "When the rating was given, UTC",
+    "user": "The dataset's id of the user",
+    "movie": "The dataset's id of the movie",
+    "rating": "The rating, on the scale of the dataset; 1 of an event",
+    "timestamp": "When it was given, UTC; empty where that is not known",
 }
 MOVIE_COLUMNS = {
     "movie": RATING_COLUMNS["movie"],
@@ -23,6 +23,6 @@ USER_COLUMNS = {
 }
 PART_COLUMNS = {**RATING_COLUMNS, "part": "What the rating is for: train or test"}
 VOCABULARY_COLUMNS = {
-    "id": "MovieLens' id of the user or movie whose index is the row's number; none in row 0, "
+    "id": "The dataset's id of the user or movie whose index is the row's number; none in row 0, "
     "which is for all that are unknown"
 }
