@@ -32,7 +32,7 @@ class TrainTestSplitConfig(dg.Config):
     'auto' is the official fold of MovieLens 100k, and a random fifth of any other data set. Where
     ratings arrive, by CF_PIPELINE_RATINGS, it is each user's last k: at a later time these are no
     training rows of an earlier model, but for who had k ratings or fewer then: these are all in the
-    training part.
+    training part. Where a rating has no timestamp, it is k random ones of each user.
     """
 
     strategy: Literal["auto", "fold", "random", "leave_k_out", "temporal"] = Field(
