@@ -194,7 +194,7 @@ class _Attempts:
         if self._not_before > self.deadline:
             raise DownloadError(
                 f"{cause}: the server asks for a pause of {pause:,.0f} s, which the timeout of "
-                f"{self._timeout:g} s does not leave",
+                f"{round(self._timeout, 2):g} s does not leave",
                 transient=True,
             )
         self._say(f"The server asks for a pause of {pause:,.0f} s.")
@@ -251,4 +251,4 @@ def _refuse_redirect(response: requests.Response, *_: object, **__: object) -> N
 
 
 def _too_late(timeout: float) -> DownloadError:
-    return DownloadError(f"not received within {timeout:g} s", transient=True)
+    return DownloadError(f"not received within {round(timeout, 2):g} s", transient=True)

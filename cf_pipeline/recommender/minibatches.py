@@ -60,7 +60,7 @@ class EncodedRatings(NamedTuple):
         columns: list[Tensor] = []
         for name, kind in zip(cls._fields, (np.int32, np.int32, np.float32), strict=True):
             path = directory / f"{part}_{name}.npy"
-            column = np.load(path, mmap_mode="c", allow_pickle=False)
+            column = np.lib.format.open_memmap(path, mode="c")  # which loads no pickle
             length = len(columns[0]) if columns else column.size
             if column.dtype != kind or column.shape != (length,):
                 raise ValueError(
