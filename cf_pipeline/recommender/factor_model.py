@@ -109,7 +109,8 @@ class FactorModel(nn.Module):
 
     def forward(self, users: Tensor, items: Tensor) -> Tensor:
         """Return the predicted ratings, in the shape of the index tensors `users` and `items`."""
-        x = (self.user_factors(users) * self.item_factors(items)).sum(-1)
+        # In float32, whatever the tables are while they are fitted.
+        x = (self.user_factors(users) * self.item_factors(items)).sum(-1, dtype=torch.float32)
         if self.bias:
             x = x + (self.user_bias(users) + self.item_bias(items)).squeeze(-1)
         return sigmoid_range(x, *self.y_range)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cf_pipeline.recommender.settings import GradientDescentSettings
 
 INITIAL_STD = 0.01
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 LOSSES = {"mse": functional.mse_loss, "l1": functional.l1_loss}
 
 
@@ -78,7 +79,7 @@ def fit(
     scale = RatingScale.of(train.ratings)
     if scale.is_constant:
         return constant_fit(scale, side, settings, validation, log)
-    model = _initial_model(train, side, settings, scale)
+    model = _initial_model(train, side, settings, scale).to(DTYPES[settings.table_dtype])
     batches = Minibatches(train, settings.batch_size, settings.seed)
     optimizer = torch.optim.AdamW(
         model.parameters(),
@@ -146,6 +147,7 @@ def _features(
 
 @torch.no_grad()
 def _finish(model: FactorModel) -> None:
+    model.float()
     for table in model.tables().values():
         if parametrize.is_parametrized(table):
             parametrize.remove_parametrizations(table, "weight")

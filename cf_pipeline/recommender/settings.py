@@ -51,6 +51,11 @@ class GradientDescentSettings(ModelSettings):
     batch_size: int = Field(1000, gt=0, description="Ratings of a minibatch.")
     learning_rate: FiniteFloat = Field(0.02, gt=0, description="The one-cycle schedule's highest.")
     weight_decay: FiniteFloat = Field(1.0, ge=0, description="AdamW's decoupled weight decay.")
+    table_dtype: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="Of the tables, and of what the optimizer keeps of them, while they are "
+        "fitted: 'bfloat16' takes half of the memory, as a GPU may lack it.",
+    )
 
 
 class GibbsSettings(ModelSettings):

@@ -49,6 +49,29 @@ def test_the_plain_recipe_reaches_its_bar_on_u1(u1: Fold) -> None:
     assert errors(fit(u1.train, u1.side, PLAIN), u1.test)[0] <= 0.92
 
 
+@pytest.mark.parametrize("feature_rank", [0, 64])
+def test_half_precision_costs_little_and_gives_a_plain_model(u1: Fold, feature_rank: int) -> None:
+    rest, validation = u1.train.carve(0.1, 0)
+    exact, half = (
+        fit(
+            rest,
+            u1.side,
+            GradientDescentSettings(feature_rank=feature_rank, table_dtype=dtype, epochs=5),
+        ).model
+        for dtype in ("float32", "bfloat16")
+    )
+    assert {table.weight.dtype for table in half.tables().values()} == {torch.float32}
+    of_exact, of_half = (
+        metrics.rmse(
+            validation.ratings.numpy(),
+            model.predict_indices(validation.users, validation.items).numpy(),
+        )
+        for model in (exact, half)
+    )
+    assert of_half != of_exact
+    assert of_half == pytest.approx(of_exact, abs=0.005)
+
+
 def test_the_loss_that_is_minimised_is_the_lower_one(u1: Fold, fitted: Fit) -> None:
     of_l1 = fit(u1.train, u1.side, PRIOR.model_copy(update={"loss": "l1"}))
     (rmse, mae), (l1_rmse, l1_mae) = errors(fitted, u1.test), errors(of_l1, u1.test)
