@@ -121,12 +121,12 @@ def _is_remote() -> bool:
 
 def _arriving() -> bool:
     """Whether the ratings that CF_PIPELINE_RATINGS tells changed less than a look's time ago."""
-    from cf_pipeline.recommender import custom_files, sources
+    from cf_pipeline.recommender import custom_archive, sources
 
     config = MovielensArchiveConfig.model_validate({})
     try:
         if config.dataset == CUSTOM:
-            changed = custom_files.last_change(config.own_tables().path)
+            changed = custom_archive.changed(config.own_tables())
         elif config.dataset in DATASETS and not _is_remote():
             changed = sources.last_change(config.sources[0], config.dataset)
         else:
@@ -139,7 +139,7 @@ def _arriving() -> bool:
 def _fingerprint() -> str | dg.SkipReason:
     """Return what tells the content of the default source, or why that cannot be told."""
     from cf_pipeline.recommender import custom_archive, custom_files, sources
-    from cf_pipeline.recommender.downloads import DownloadError
+    from cf_pipeline.recommender.downloads import DownloadError, redacted
 
     config = MovielensArchiveConfig.model_validate({})
     if config.dataset == SYNTHETIC:
@@ -147,7 +147,10 @@ def _fingerprint() -> str | dg.SkipReason:
     if config.dataset == CUSTOM:
         found = custom_archive.fingerprints(config.own_tables())
         if custom_files.MISSING in found:
-            return dg.SkipReason(f"There are no ratings at {config.own_tables().path}.")
+            own = config.own_tables()
+            paths = [own.path, *([own.movies.path] if own.movies else [])]
+            missing = redacted(paths[found.index(custom_files.MISSING)])
+            return dg.SkipReason(f"Nothing that can be read is at {missing}.")
         return hashlib.sha256(" ".join(found).encode()).hexdigest()
     if not _is_remote():
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cf_pipeline.recommender.archive_tables import MOVIES, RATINGS
-from cf_pipeline.recommender.custom_files import fingerprint, receive
+from cf_pipeline.recommender.custom_files import address_of, fingerprint, last_change, receive
 from cf_pipeline.recommender.datasets import CUSTOM, describe
 from cf_pipeline.recommender.verification import ReceivedArchive, digest_of
 
@@ -24,7 +24,7 @@ def fetch_custom(destination: Path, settings: CustomRatingsSettings, log: Log) -
     Raises:
         CustomTableError: they cannot be read.
     """
-    log(f"Copying the ratings at {settings.path}.")
+    log(f"Copying the ratings at {address_of(settings.path)}.")  # which has no password
     names = receive(settings.path, destination, RATINGS)
     if settings.movies:
         names += receive(settings.movies.path, destination, MOVIES)
@@ -43,11 +43,19 @@ def fetch_custom(destination: Path, settings: CustomRatingsSettings, log: Log) -
 
 def fingerprints(settings: CustomRatingsSettings) -> list[str]:
     """Return what tells the content of each table, as `custom_files.fingerprint`."""
-    paths = [settings.path, *([settings.movies.path] if settings.movies else [])]
-    return [fingerprint(path) for path in paths]
+    return [fingerprint(path) for path in _paths(settings)]
+
+
+def changed(settings: CustomRatingsSettings) -> float:
+    """Return when one of the tables last changed, as `custom_files.last_change`."""
+    return max(last_change(path) for path in _paths(settings))
 
 
 def reading(settings: CustomRatingsSettings) -> dict[str, object]:
     """Return the settings that say how the tables are read, wherever they are."""
     movies = settings.movies.model_copy(update={"path": ""}) if settings.movies else None
     return settings.model_copy(update={"path": "", "movies": movies}).model_dump()
+
+
+def _paths(settings: CustomRatingsSettings) -> list[str]:
+    return [settings.path, *([settings.movies.path] if settings.movies else [])]
