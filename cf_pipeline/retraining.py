@@ -111,11 +111,16 @@ def _busy(instance: dg.DagsterInstance) -> str | None:
     return runs[0].run_id if runs else None
 
 
+def _default_source() -> MovielensArchiveConfig:
+    """Return the config of a run that is given none."""
+    return MovielensArchiveConfig.model_validate(dict(DEPLOYMENT.archive))
+
+
 def _is_remote() -> bool:
     """Whether the default source is a release of MovieLens that comes over the network."""
     from cf_pipeline.recommender.sources import REMEDIES
 
-    config = MovielensArchiveConfig.model_validate({})
+    config = _default_source()
     return config.dataset in DATASETS and config.sources[0] in ("auto", *REMEDIES)
 
 
@@ -123,7 +128,7 @@ def _arriving() -> bool:
     """Whether the ratings that CF_PIPELINE_RATINGS tells changed less than a look's time ago."""
     from cf_pipeline.recommender import custom_archive, sources
 
-    config = MovielensArchiveConfig.model_validate({})
+    config = _default_source()
     try:
         if config.dataset == CUSTOM:
             changed = custom_archive.changed(config.own_tables())
@@ -141,7 +146,7 @@ def _fingerprint() -> str | dg.SkipReason:
     from cf_pipeline.recommender import custom_archive, custom_files, sources
     from cf_pipeline.recommender.downloads import DownloadError, redacted
 
-    config = MovielensArchiveConfig.model_validate({})
+    config = _default_source()
     if config.dataset == SYNTHETIC:
         return config.synthetic.model_dump_json()
     if config.dataset == CUSTOM:

@@ -124,8 +124,14 @@ def watch(instance: dg.DagsterInstance) -> Watch:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder in which ratings are to arrive."""
     folder = tmp_path / "arriving"
-    monkeypatch.setattr(retraining, "DEPLOYMENT", Deployment(ratings=str(folder)))
+    deploy(monkeypatch, folder)
     return folder
+
+
+def deploy(monkeypatch: pytest.MonkeyPatch, ratings: Path) -> None:
+    """Have ratings arrive at a path, for the schedule and the sensor of this process."""
+    deployment = Deployment.of({"CF_PIPELINE_RATINGS": str(ratings)})
+    monkeypatch.setattr(retraining, "DEPLOYMENT", deployment)
 
 
 def rate(folder: Path, stars: int) -> None:
