@@ -11,6 +11,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+import yaml
 from dagster._core.remote_origin import (
     ManagedGrpcPythonEnvCodeLocationOrigin,
     RemoteRepositoryOrigin,
@@ -244,6 +245,40 @@ def test_the_schedule_leaves_ratings_that_are_arriving(tick, folder):
     for seconds in (31, -60):  # or a clock that was set back would put it off for long
         os.utime(folder / "u.data", times=2 * (time.time() - seconds,))
         launched(tick())
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Deploys ratings of one's own, at a path, and returns that of their table of movies."""
+
+    def deploy_own(path: str) -> Path:
+        (tmp_path / "ratings.csv").write_text("user,item,rating\n1,2,3\n")
+        (tmp_path / "movies.csv").write_text("item,title\n2,A\n")
+        for name in ("ratings.csv", "movies.csv"):
+            os.utime(tmp_path / name, (0, 0))
+        custom = {"path": path, "movies": {"path": str(tmp_path / "movies.csv")}}
+        (tmp_path / "own.yaml").write_text(yaml.safe_dump({"custom": custom}))
+        deploy(monkeypatch, tmp_path / "own.yaml")
+        return tmp_path / "movies.csv"
+
+    return deploy_own
+
+
+def test_both_of_ones_own_tables_are_watched(tick, watch, own, tmp_path):
+    movies = own(str(tmp_path / "ratings.csv"))
+    launched(tick())
+    assert "at the next look" in watch()
+    launched(watch())
+    movies.write_text("item,title\n2,B\n")
+    assert "changed within the last 30 s" in tick()
+    assert "at the next look" in watch()
+    movies.unlink()
+    assert watch() == f"Nothing that can be read is at {movies}."
+
+
+def test_a_password_in_a_path_is_not_shown(watch, own):
+    own("s3://me:s3cret@host/x.csv")
+    assert watch() == "Nothing that can be read is at s3://***@host/x.csv."
 
 
 @pytest.fixture
