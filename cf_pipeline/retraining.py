@@ -152,10 +152,8 @@ def _fingerprint() -> str | dg.SkipReason:
     if config.dataset == CUSTOM:
         found = custom_archive.fingerprints(config.own_tables())
         if custom_files.MISSING in found:
-            own = config.own_tables()
-            paths = [own.path, *([own.movies.path] if own.movies else [])]
-            missing = redacted(paths[found.index(custom_files.MISSING)])
-            return dg.SkipReason(f"Nothing that can be read is at {missing}.")
+            missing = custom_archive.paths(config.own_tables())[found.index(custom_files.MISSING)]
+            return dg.SkipReason(f"Nothing that can be read is at {redacted(missing)}.")
         return hashlib.sha256(" ".join(found).encode()).hexdigest()
     if not _is_remote():
         try:

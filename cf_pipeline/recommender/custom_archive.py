@@ -41,21 +41,22 @@ def fetch_custom(destination: Path, settings: CustomRatingsSettings, log: Log) -
     )
 
 
+def paths(settings: CustomRatingsSettings) -> list[str]:
+    """Return where each table is."""
+    return [settings.path, *([settings.movies.path] if settings.movies else [])]
+
+
 def fingerprints(settings: CustomRatingsSettings) -> list[str]:
-    """Return what tells the content of each table, as `custom_files.fingerprint`."""
-    return [fingerprint(path) for path in _paths(settings)]
+    """Return what tells the content of each of `paths`, as `custom_files.fingerprint`."""
+    return [fingerprint(path) for path in paths(settings)]
 
 
 def changed(settings: CustomRatingsSettings) -> float:
     """Return when one of the tables last changed, as `custom_files.last_change`."""
-    return max(last_change(path) for path in _paths(settings))
+    return max(last_change(path) for path in paths(settings))
 
 
 def reading(settings: CustomRatingsSettings) -> dict[str, object]:
     """Return the settings that say how the tables are read, wherever they are."""
     movies = settings.movies.model_copy(update={"path": ""}) if settings.movies else None
     return settings.model_copy(update={"path": "", "movies": movies}).model_dump()
-
-
-def _paths(settings: CustomRatingsSettings) -> list[str]:
-    return [settings.path, *([settings.movies.path] if settings.movies else [])]
