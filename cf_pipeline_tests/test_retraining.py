@@ -493,9 +493,9 @@ def test_ratings_that_arrive_meanwhile_are_not_kept_as_those_of_nothing(
     monkeypatch.setattr(archive_asset, "WAITS", (0.1, 0.2))
     looks = sources.local_digest
 
-    def then_they_arrive(source: str) -> str:
+    def then_they_arrive(source: str, dataset: str) -> str:
         try:
-            return looks(source)
+            return looks(source, dataset)
         finally:
             rate(folder, 3)
 
