@@ -16,6 +16,11 @@ from typing import Any, Self
 import dagster as dg
 import yaml
 from dagster._utils.schedules import is_valid_cron_string
+from pydantic import BaseModel, ValidationError, model_validator
+
+from cf_pipeline.recommender.custom_settings import CustomRatingsSettings
+from cf_pipeline.recommender.datasets import Name
+from cf_pipeline.recommender.synthetic_settings import SyntheticSettings
 
 RATINGS = "CF_PIPELINE_RATINGS"
 AUTOMATION = "CF_PIPELINE_AUTOMATION"
@@ -24,12 +29,30 @@ WATCH_SECONDS = "CF_PIPELINE_WATCH_SECONDS"
 WEBHOOK = "CF_PIPELINE_WEBHOOK"
 DEVICE_LOCKS = "CF_PIPELINE_DEVICE_LOCKS"
 CONFIG_SUFFIXES = (".yaml", ".yml")
-ARCHIVE_SETTINGS = {"dataset", "sources", "custom", "synthetic"}
 ADDRESSES = ("http://", "https://")
 
 
 class DeploymentError(ValueError):
     """A variable of the environment cannot be what it is."""
+
+
+class ArchiveSettings(BaseModel, extra="forbid"):
+    """What a file of config may say, as the config of movielens_archive does."""
+
+    dataset: Name | None = None
+    sources: list[str] = ["auto"]
+    custom: CustomRatingsSettings | None = None
+    synthetic: SyntheticSettings | None = None
+
+    @model_validator(mode="after")
+    def _check_dataset(self) -> Self:
+        if self.dataset is None:  # which is said where only one is described
+            if len(self.model_fields_set) != 1:
+                raise ValueError("say the dataset, and what it takes: sources, custom or synthetic")
+            self.dataset = "custom" if self.custom else "synthetic" if self.synthetic else "ml-100k"
+        if self.dataset == "custom" and not self.custom:
+            raise ValueError("the dataset is custom: say under custom where the ratings are")
+        return self
 
 
 @dataclass(frozen=True)
@@ -100,14 +123,24 @@ def _archive(path: str | None) -> dict[str, Any]:
         return {"sources": [path]} if path else {}
     try:
         said = yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise DeploymentError(f"{RATINGS} is {path}, which cannot be read: {error}") from error
-    if not isinstance(said, dict) or not set(said) <= ARCHIVE_SETTINGS:
+        settings = ArchiveSettings.model_validate(said)
+    except yaml.YAMLError as error:  # which quotes the line, and a password in it
+        mark = getattr(error, "problem_mark", None)
+        cause = getattr(error, "problem", None) or "it is no YAML"
+        line = f" in line {mark.line + 1}" if mark else ""
+        raise DeploymentError(f"{RATINGS} is {path}, which cannot be read: {cause}{line}") from None
+    except ValidationError as error:
+        causes = [
+            ": ".join(filter(None, [".".join(map(str, fault["loc"])), fault["msg"]]))
+            for fault in error.errors()
+        ]
         raise DeploymentError(
-            f"{RATINGS} is {path}, which must have some of {', '.join(sorted(ARCHIVE_SETTINGS))}, "
-            "as the config of movielens_archive has them."
-        )
-    return said
+            f"{RATINGS} is {path}, which cannot be the config of movielens_archive, whose "
+            f"{', '.join(ArchiveSettings.model_fields)} it may have: {'; '.join(causes)}"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise DeploymentError(f"{RATINGS} is {path}, which cannot be read: {error}") from error
+    return settings.model_dump(exclude_unset=True)
 
 
 def _switch(said: Mapping[str, str]) -> bool:

@@ -14,7 +14,7 @@ OWNERS = {"data": "team:data"}
 FITS = {"factor_model", "ranking_model", "cross_validation", "served_model"}
 LINKS: Mapping[str, Mapping[str, str]] = {
     "movielens_archive": {
-        "dataset": "https://grouplens.org/datasets/movielens/100k/",
+        "MovieLens 100k, the default": "https://grouplens.org/datasets/movielens/100k/",
         "paper: The MovieLens Datasets": "https://doi.org/10.1145/2827872",
     },
     "factor_model": {

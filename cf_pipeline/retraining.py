@@ -111,22 +111,27 @@ def _busy(instance: dg.DagsterInstance) -> str | None:
     return runs[0].run_id if runs else None
 
 
+def _default_source() -> MovielensArchiveConfig:
+    """Return the config of a run that is given none."""
+    return MovielensArchiveConfig.model_validate(dict(DEPLOYMENT.archive))
+
+
 def _is_remote() -> bool:
     """Whether the default source is a release of MovieLens that comes over the network."""
     from cf_pipeline.recommender.sources import REMEDIES
 
-    config = MovielensArchiveConfig.model_validate({})
+    config = _default_source()
     return config.dataset in DATASETS and config.sources[0] in ("auto", *REMEDIES)
 
 
 def _arriving() -> bool:
     """Whether the ratings that CF_PIPELINE_RATINGS tells changed less than a look's time ago."""
-    from cf_pipeline.recommender import custom_files, sources
+    from cf_pipeline.recommender import custom_archive, sources
 
-    config = MovielensArchiveConfig.model_validate({})
+    config = _default_source()
     try:
         if config.dataset == CUSTOM:
-            changed = custom_files.last_change(config.own_tables().path)
+            changed = custom_archive.changed(config.own_tables())
         elif config.dataset in DATASETS and not _is_remote():
             changed = sources.last_change(config.sources[0], config.dataset)
         else:
@@ -139,15 +144,16 @@ def _arriving() -> bool:
 def _fingerprint() -> str | dg.SkipReason:
     """Return what tells the content of the default source, or why that cannot be told."""
     from cf_pipeline.recommender import custom_archive, custom_files, sources
-    from cf_pipeline.recommender.downloads import DownloadError
+    from cf_pipeline.recommender.downloads import DownloadError, redacted
 
-    config = MovielensArchiveConfig.model_validate({})
+    config = _default_source()
     if config.dataset == SYNTHETIC:
         return config.synthetic.model_dump_json()
     if config.dataset == CUSTOM:
         found = custom_archive.fingerprints(config.own_tables())
         if custom_files.MISSING in found:
-            return dg.SkipReason(f"There are no ratings at {config.own_tables().path}.")
+            missing = custom_archive.paths(config.own_tables())[found.index(custom_files.MISSING)]
+            return dg.SkipReason(f"Nothing that can be read is at {redacted(missing)}.")
         return hashlib.sha256(" ".join(found).encode()).hexdigest()
     if not _is_remote():
         try:

@@ -2,9 +2,11 @@
 
 import shutil
 import time
+from pathlib import Path
 
 import dagster as dg
 import pytest
+import yaml
 
 from cf_pipeline.definitions import defs
 from cf_pipeline.deployment import Deployment, DeploymentError
@@ -60,6 +62,49 @@ def test_what_cannot_be_is_refused_by_the_name_of_its_variable(name, value, mess
     with pytest.raises(DeploymentError, match=message) as refusal:
         Deployment.of({f"CF_PIPELINE_{name}": value})
     assert str(refusal.value).startswith(f"CF_PIPELINE_{name} ")
+    assert "s3cret" not in str(refusal.value)
+
+
+def deployed(path: Path, said: object) -> Deployment:
+    path.write_text(said if isinstance(said, str) else yaml.safe_dump(said))
+    return Deployment.of({"CF_PIPELINE_RATINGS": str(path)})
+
+
+@pytest.mark.parametrize(
+    ("said", "dataset"),
+    [
+        ({"custom": {"path": "r.csv", "rating": None}}, "custom"),
+        ({"synthetic": {"n_ratings": 5000}}, "synthetic"),
+        ({"sources": ["/data"]}, "ml-100k"),
+        ({"dataset": "ml-1m", "sources": ["/data"]}, "ml-1m"),
+    ],
+)
+def test_a_file_of_config_is_taken_as_it_is_and_tells_the_dataset(tmp_path, said, dataset):
+    assert deployed(tmp_path / "r.yaml", said).archive == {"dataset": dataset, **said}
+
+
+@pytest.mark.parametrize(
+    ("said", "cause"),
+    [
+        ({"custom": {"path": "r.csv", "itme": "book"}}, "custom.itme: Extra inputs are not"),
+        ({"custom": {"path": "r.csv", "movies": {"titel": "t"}}}, "custom.movies.titel: Extra"),
+        ({"custom": {"user": "reader"}}, "custom.path: Field required"),
+        ({"custom": {"path": "r.csv", "scale": [5, 1]}}, "custom: .*lowest rating, then the high"),
+        ({"synthetic": {"n_rating": 5000}}, "synthetic.n_rating: Extra inputs are not permitted"),
+        ({"datasets": "ml-1m"}, "datasets: Extra inputs are not permitted"),
+        ({"dataset": "ml-3m"}, "dataset: Input should be 'ml-100k', "),
+        ({"dataset": "custom"}, "say under custom where the ratings are"),
+        ({"custom": {"path": "r.csv"}, "synthetic": {}}, "say the dataset, and what it takes"),
+        ({}, "say the dataset"),
+        ("- s3cret", "Input should be a valid dictionary"),
+        ("custom:\n  path: s3://me:s3cret@host/%\n :", "cannot be read: .* in line 3$"),
+        ("custom: {path: 's3://me:s3cret@host/x.csv}", "cannot be read: .* in line 1$"),
+    ],
+)
+def test_a_file_of_config_that_cannot_be_is_refused(tmp_path, said, cause):
+    with pytest.raises(DeploymentError, match=cause) as refusal:
+        deployed(tmp_path / "r.yaml", said)
+    assert str(refusal.value).startswith(f"CF_PIPELINE_RATINGS is {tmp_path / 'r.yaml'}, which ")
     assert "s3cret" not in str(refusal.value)
 
 

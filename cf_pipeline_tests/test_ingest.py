@@ -63,6 +63,7 @@ def test_another_release_is_a_matter_of_config(
     assert described(latest(tmp_path, "movielens_archive")) == {"dataset": dataset}
     archive = metadata(result, "movielens_archive")
     assert (archive["dataset"], archive["matches_release"]) == (dataset, False)
+    assert str(archive["ratings"]).startswith("not known to be MovieLens ")
     assert f"{dataset}-README" in str(archive["licence"])
     shown = metadata(result, "ratings")
     assert (shown["dataset"], shown["dagster/row_count"]) == (dataset, 4)

@@ -127,8 +127,11 @@ def test_custom_ratings_that_nobody_describes_are_refused_with_the_remedy():
         config.own_tables()
 
 
-def test_drawn_ratings_go_to_the_vocabularies(project):
-    drawn = {"dataset": "synthetic", "synthetic": {"n_ratings": 5000, "seed": 3}}
-    made = project.cache("*vocabularies", {"movielens_archive": drawn})
+def test_drawn_ratings_that_a_deployment_asks_for_go_to_the_vocabularies(project, tmp_path):
+    (tmp_path / "drawn.yaml").write_text("synthetic: {n_ratings: 5000, seed: 3}")
+    deployed = project.with_variables({"CF_PIPELINE_RATINGS": str(tmp_path / "drawn.yaml")})
+    made = deployed.cache("*vocabularies", {"movielens_archive": {}})
     assert set(made.values()) == {"miss"}
-    assert project.metadata("ratings")["dagster/row_count"] == 5000
+    said = deployed.metadata("movielens_archive")["ratings"]
+    assert said == "5,000, drawn with seed 3"
+    assert deployed.metadata("ratings")["dagster/row_count"] == 5000

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+import yaml
 from dagster._core.remote_origin import (
     ManagedGrpcPythonEnvCodeLocationOrigin,
     RemoteRepositoryOrigin,
@@ -124,8 +125,14 @@ def watch(instance: dg.DagsterInstance) -> Watch:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder in which ratings are to arrive."""
     folder = tmp_path / "arriving"
-    monkeypatch.setattr(retraining, "DEPLOYMENT", Deployment(ratings=str(folder)))
+    deploy(monkeypatch, folder)
     return folder
+
+
+def deploy(monkeypatch: pytest.MonkeyPatch, ratings: Path) -> None:
+    """Have ratings arrive at a path, for the schedule and the sensor of this process."""
+    deployment = Deployment.of({"CF_PIPELINE_RATINGS": str(ratings)})
+    monkeypatch.setattr(retraining, "DEPLOYMENT", deployment)
 
 
 def rate(folder: Path, stars: int) -> None:
@@ -238,6 +245,40 @@ def test_the_schedule_leaves_ratings_that_are_arriving(tick, folder):
     for seconds in (31, -60):  # or a clock that was set back would put it off for long
         os.utime(folder / "u.data", times=2 * (time.time() - seconds,))
         launched(tick())
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Deploys ratings of one's own, at a path, and returns that of their table of movies."""
+
+    def deploy_own(path: str) -> Path:
+        (tmp_path / "ratings.csv").write_text("user,item,rating\n1,2,3\n")
+        (tmp_path / "movies.csv").write_text("item,title\n2,A\n")
+        for name in ("ratings.csv", "movies.csv"):
+            os.utime(tmp_path / name, (0, 0))
+        custom = {"path": path, "movies": {"path": str(tmp_path / "movies.csv")}}
+        (tmp_path / "own.yaml").write_text(yaml.safe_dump({"custom": custom}))
+        deploy(monkeypatch, tmp_path / "own.yaml")
+        return tmp_path / "movies.csv"
+
+    return deploy_own
+
+
+def test_both_of_ones_own_tables_are_watched(tick, watch, own, tmp_path):
+    movies = own(str(tmp_path / "ratings.csv"))
+    launched(tick())
+    assert "at the next look" in watch()
+    launched(watch())
+    movies.write_text("item,title\n2,B\n")
+    assert "changed within the last 30 s" in tick()
+    assert "at the next look" in watch()
+    movies.unlink()
+    assert watch() == f"Nothing that can be read is at {movies}."
+
+
+def test_a_password_in_a_path_is_not_shown(watch, own):
+    own("s3://me:s3cret@host/x.csv")
+    assert watch() == "Nothing that can be read is at s3://***@host/x.csv."
 
 
 @pytest.fixture
@@ -452,9 +493,9 @@ def test_ratings_that_arrive_meanwhile_are_not_kept_as_those_of_nothing(
     monkeypatch.setattr(archive_asset, "WAITS", (0.1, 0.2))
     looks = sources.local_digest
 
-    def then_they_arrive(source: str) -> str:
+    def then_they_arrive(source: str, dataset: str) -> str:
         try:
-            return looks(source)
+            return looks(source, dataset)
         finally:
             rate(folder, 3)
 

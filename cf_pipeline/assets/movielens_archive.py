@@ -61,15 +61,18 @@ class MovielensArchiveConfig(dg.Config):
         description="Of 'custom'. Default: what the file in CF_PIPELINE_RATINGS says.",
     )
     synthetic: SyntheticRatings = Field(
-        SyntheticRatings(), description="Of 'synthetic': how many, and the seed."
+        SyntheticRatings.model_validate(DEPLOYMENT.archive.get("synthetic") or {}),
+        description="Of 'synthetic': how many, and the seed.",
     )
     timeout: float = Field(
         60.0,
         gt=0,
         le=86_400,
-        description="Seconds that one source may take in all; ml-25m has 262 MB.",
+        description="Of MovieLens. Seconds that one source may take in all; ml-25m has 262 MB.",
     )
-    retries: int = Field(2, ge=0, description="How often a failed download is tried again.")
+    retries: int = Field(
+        2, ge=0, description="Of MovieLens. How often a failed download is tried again."
+    )
     revision: str = Field(
         "",
         description="What the source says of its revision, as the sensor new_ratings found it: for "
@@ -113,7 +116,7 @@ def movielens_archive(
     """The ratings as received: by default MovieLens 100k, verified; or your own, or drawn ones."""
     match config.dataset:
         case "custom":
-            fetching = own_tables(context, config.own_tables())
+            fetching = copied_tables(context, config.own_tables())
         case "synthetic":
             fetching = drawn_ratings(config.synthetic)
         case _:
@@ -159,7 +162,7 @@ def release_of_movielens(
             "sha256": received.sha256,
             "matches_release": received.matches_release,
             "checked_by": received.checked_by,
-            "ratings": f"{'' if known else 'not those of '}{dataset.title} as it was released",
+            "ratings": f"{'' if known else 'not known to be '}{dataset.title} as it was released",
             "licence": dataset.licence,
             "citation": CITATION,
         }
@@ -167,7 +170,7 @@ def release_of_movielens(
     return Fetching({"fingerprints": list(fingerprints.values())}, build)
 
 
-def own_tables(context: dg.AssetExecutionContext, settings: CustomRatings) -> Fetching:
+def copied_tables(context: dg.AssetExecutionContext, settings: CustomRatings) -> Fetching:
     """Copy somebody's own tables."""
     from cf_pipeline.recommender import custom_archive
 

@@ -26,7 +26,7 @@ def ratings(
     artifacts: dg.ResourceParam[Artifacts],
     movielens_archive: Artifact,
 ) -> dg.MaterializeResult[Artifact]:
-    """Every rating in the archive's order: who gave which movie how many stars, and when."""
+    """Every rating in the archive's order: who rated which movie how, and when."""
 
     def build(directory: Path) -> Metadata:
         from cf_pipeline.recommender.archive_tables import open_ratings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cf_pipeline.recommender.archive_tables import MOVIES, RATINGS
-from cf_pipeline.recommender.custom_files import fingerprint, receive
+from cf_pipeline.recommender.custom_files import address_of, fingerprint, last_change, receive
 from cf_pipeline.recommender.datasets import CUSTOM, describe
 from cf_pipeline.recommender.verification import ReceivedArchive, digest_of
 
@@ -24,7 +24,7 @@ def fetch_custom(destination: Path, settings: CustomRatingsSettings, log: Log) -
     Raises:
         CustomTableError: they cannot be read.
     """
-    log(f"Copying the ratings at {settings.path}.")
+    log(f"Copying the ratings at {address_of(settings.path)}.")  # which has no password
     names = receive(settings.path, destination, RATINGS)
     if settings.movies:
         names += receive(settings.movies.path, destination, MOVIES)
@@ -41,10 +41,19 @@ def fetch_custom(destination: Path, settings: CustomRatingsSettings, log: Log) -
     )
 
 
+def paths(settings: CustomRatingsSettings) -> list[str]:
+    """Return where each table is."""
+    return [settings.path, *([settings.movies.path] if settings.movies else [])]
+
+
 def fingerprints(settings: CustomRatingsSettings) -> list[str]:
-    """Return what tells the content of each table, as `custom_files.fingerprint`."""
-    paths = [settings.path, *([settings.movies.path] if settings.movies else [])]
-    return [fingerprint(path) for path in paths]
+    """Return what tells the content of each of `paths`, as `custom_files.fingerprint`."""
+    return [fingerprint(path) for path in paths(settings)]
+
+
+def changed(settings: CustomRatingsSettings) -> float:
+    """Return when one of the tables last changed, as `custom_files.last_change`."""
+    return max(last_change(path) for path in paths(settings))
 
 
 def reading(settings: CustomRatingsSettings) -> dict[str, object]:

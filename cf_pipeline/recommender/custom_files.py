@@ -7,6 +7,7 @@ said by a CustomTableError, which names the file, the row where there is one, an
 from __future__ import annotations
 
 import hashlib
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -17,16 +18,17 @@ from pyarrow import csv
 from cf_pipeline.recommender.downloads import redacted, sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from cf_pipeline.recommender.custom_settings import CustomTableSettings
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 KINDS = (*SEPARATORS, ".parquet")
-COMPRESSIONS = (".gz", ".bz2", ".zst")
+COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 TEXT_BYTES_AT_ONCE = 4 << 20
 ROWS_AT_ONCE = 1 << 18
 MISSING = "missing"
+HTTP_VERSIONS = ("ETag", "Last-Modified", "Content-MD5", "Digest")  # headers
 
 
 class CustomTableError(ValueError):
@@ -45,7 +47,7 @@ def receive(path: str, staging: Path, prefix: str) -> list[str]:
     file_system, files = _files(path)
     names = []
     for number, file in enumerate(files):
-        names.append(f"{prefix}-{number:04d}-{PurePosixPath(file).name}")
+        names.append(f"{prefix}-{number:09d}-{PurePosixPath(file).name}")
         try:
             file_system.get_file(file, str(staging / names[-1]))
         except Exception as error:  # each file system has its own
@@ -57,14 +59,14 @@ def fingerprint(path: str) -> str:
     """Return what tells the content of the files at `path`; MISSING if there are none.
 
     Of local files it is their SHA-256; of others what their file system tells without reading them,
-    such as an ETag. One that tells nothing of their content, such as HTTP's, goes by the address.
+    such as an ETag.
     """
     try:
         file_system, files = _files(path)
         if "file" in file_system.protocol:
             tokens = [f"{PurePosixPath(file).name} {sha256(Path(file))}" for file in files]
         else:
-            tokens = [f"{file} {file_system.ukey(file)}" for file in files]
+            tokens = [f"{file} {_version(file_system, file)}" for file in files]
     except (CustomTableError, OSError):
         return MISSING
     return hashlib.sha256("\n".join(tokens).encode()).hexdigest()
@@ -74,13 +76,15 @@ def last_change(path: str) -> float:
     """Return when the files at `path` last changed, in seconds since 1970; 0 if that is not told.
 
     Raises:
-        CustomTableError: nothing is there.
+        CustomTableError: nothing is there, or no longer.
     """
     file_system, files = _files(path)
     try:
         return max(float(file_system.modified(file).timestamp()) for file in files)
     except NotImplementedError:
         return 0.0
+    except Exception as error:  # each file system has its own
+        raise CustomTableError(_unreachable(path, error)) from error
 
 
 def read_batches(
@@ -129,46 +133,92 @@ def _batches(
     kind = kind_of(file.name)
     if kind == ".parquet":
         with pq.ParquetFile(file) as table:
-            missing = sorted(types.keys() - set(table.schema_arrow.names))
+            names = table.schema_arrow.names
+            missing = sorted(types.keys() - set(names))
             if missing:
-                raise KeyError(f"columns {missing} are not among {table.schema_arrow.names[:50]}")
+                raise KeyError(f"columns {missing} are not among {names[:50]}")
+            _refuse_twice(names, types)
             for batch in table.iter_batches(ROWS_AT_ONCE, columns=list(types)):
                 yield batch.select(list(types))
         return
-    # Without threads, errors have the number of the line.
-    with pa.input_stream(file, compression="detect") as stream:
-        text = csv.open_csv(
+    with _text(file, settings, csv.ConvertOptions()) as header:
+        _refuse_twice(header.schema.names, types)
+    convert = csv.ConvertOptions(
+        include_columns=list(types),
+        column_types={name: of or pa.string() for name, of in types.items()},
+        null_values=[""],
+        strings_can_be_null=True,
+    )
+    with _text(file, settings, convert) as text:
+        yield from text
+
+
+@contextmanager
+def _text(
+    file: Path, settings: CustomTableSettings, convert: csv.ConvertOptions
+) -> Iterator[csv.CSVStreamingReader]:
+    # Arrow itself would know no suffix in capitals.
+    codec = COMPRESSIONS.get(file.suffix.lower())
+    with pa.input_stream(file, compression=codec) as stream:
+        yield csv.open_csv(
             stream,
+            # Without threads, errors have the number of the line.
             csv.ReadOptions(
                 use_threads=False,
                 block_size=TEXT_BYTES_AT_ONCE,
                 autogenerate_column_names=not settings.header,
             ),
             csv.ParseOptions(
-                delimiter=settings.separator or SEPARATORS[kind or ".csv"], newlines_in_values=True
+                delimiter=settings.separator or SEPARATORS[kind_of(file.name) or ".csv"],
+                newlines_in_values=True,
             ),
-            csv.ConvertOptions(
-                include_columns=list(types),
-                column_types={name: of or pa.string() for name, of in types.items()},
-                null_values=[""],
-                strings_can_be_null=True,
-            ),
+            convert,
         )
-        yield from text
+
+
+def _refuse_twice(names: Sequence[str], wanted: Iterable[str]) -> None:
+    if twice := [name for name in wanted if names.count(name) > 1]:
+        raise KeyError(f"columns {twice} are there twice")
+
+
+def address_of(path: str) -> str:
+    """Return a path as an address of fsspec.
+
+    Raises:
+        CustomTableError: it has a user, a password or a query; the message does not tell them.
+    """
+    if "://" not in path:
+        return str(Path(path).expanduser().absolute())
+    if redacted(path) != path:
+        raise CustomTableError(
+            f"{redacted(path)} has a user, a password or a query, which Dagster would keep in "
+            "its history: give the address without, and credentials in the environment."
+        )
+    return path
+
+
+def _version(file_system: Any, file: str) -> str:
+    """Return what a file system tells of a file's content, CustomTableError if it is nothing."""
+    if "http" not in file_system.protocol:
+        return str(file_system.ukey(file))
+    info = file_system.info(file)  # the key would be of the address alone
+    told = {name: info[name] for name in HTTP_VERSIONS if name in info}
+    if not told:
+        raise CustomTableError(
+            f"The server of {file} does not tell when it changes, by none of "
+            f"{', '.join(HTTP_VERSIONS)}: download it, and give the path."
+        )
+    return f"{told} {info['size']}"
 
 
 def _files(path: str) -> tuple[Any, list[str]]:
     """Return a file system, and the files at `path` on it that can be read."""
     from fsspec.core import url_to_fs
 
-    address = path if "://" in path else str(Path(path).expanduser().absolute())
-    if redacted(address) != address:
-        raise CustomTableError(
-            f"{redacted(address)} has a user, a password or a query, which Dagster would keep in "
-            "its history: give the address without, and credentials in the environment."
-        )
+    address = address_of(path)
     try:
         file_system, root = url_to_fs(address)
+        file_system.invalidate_cache()  # it would never hear of a change
         is_folder = file_system.isdir(root)
         files = sorted(file_system.find(root)) if is_folder else [root]
         there = is_folder or file_system.exists(root)
@@ -184,6 +234,9 @@ def _files(path: str) -> tuple[Any, list[str]]:
             f"At {path} there is {found}: give a file or a folder of one kind, {', '.join(KINDS)}, "
             f"where text may be compressed ({', '.join(COMPRESSIONS)})."
         )
+    if "http" in file_system.protocol:
+        for file in files:
+            _version(file_system, file)
     return file_system, files
 
 

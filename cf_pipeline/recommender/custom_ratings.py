@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cf_pipeline.recommender.custom_files import CustomTableError, read_batches, refused
+from cf_pipeline.recommender.custom_times import TIMESTAMP, as_text, is_text, timestamps
+from cf_pipeline.recommender.places import MOST_BYTES
 from cf_pipeline.recommender.vocabulary import LONGEST_ID, NA
 
 if TYPE_CHECKING:
@@ -22,10 +24,7 @@ if TYPE_CHECKING:
         CustomRatingsSettings,
     )
 
-TIMESTAMP = pa.timestamp("s", tz="UTC")
 EVENT = 1.0  # the rating of what is no rating
-# Numbers that are too great for seconds, for the year 5138: how many of them make a second.
-UNITS = {1e17: 1e9, 1e14: 1e6, 1e11: 1e3}
 
 
 class Ids(NamedTuple):
@@ -41,8 +40,8 @@ def rating_batches(
     """Yield the ratings in the order of the files, with the columns user, movie, rating, timestamp.
 
     Ids are int64 or string, ratings float32, timestamps UTC in seconds, null where there is none.
-    Without a column of ratings every one is 1, and of a user and an item the first event counts:
-    to tell them, some 60 bytes a row are held in memory.
+    Without a column of ratings every one is 1, and of a user and an item the first row counts: to
+    tell them, some 60 bytes a row are held in memory.
 
     Raises:
         CustomTableError: a row has no user, item or rating, or one that cannot be.
@@ -94,17 +93,27 @@ def read_movies(
     A title that is missing is the id.
 
     Raises:
-        CustomTableError: a row has no id, one of another type, or one that an earlier row has.
+        CustomTableError: a row has no id, one of another type, or one that an earlier row has; or
+            the columns have more than MOST_BYTES.
     """
     columns = {settings.item: None, settings.title: None}
     if settings.genres:
         columns[settings.genres] = None
     movies: dict[str, list[Any]] = {"movie": [], "title": [], "genres": []}
     seen: set[int | str] = set()
+    n_bytes = 0
     for file, row, batch in read_batches(files, settings, columns):
-        ids = _ids(file, row, batch[settings.item], settings.item, id_type).to_pylist()
-        titles = _text(batch[settings.title]).to_pylist()
-        words = _text(batch[settings.genres]).to_pylist() if settings.genres else [None] * len(ids)
+        n_bytes += batch.nbytes
+        if n_bytes > MOST_BYTES:
+            raise CustomTableError(
+                f"The columns {list(columns)} of {file.name} have more than {MOST_BYTES:,} bytes "
+                "without compression, which are read at most: leave out what nobody rated."
+            )
+        ids = _item_ids(file, row, batch[settings.item], settings.item, id_type).to_pylist()
+        titles = as_text(batch[settings.title]).to_pylist()
+        words = (
+            as_text(batch[settings.genres]).to_pylist() if settings.genres else [None] * len(ids)
+        )
         for number, movie in enumerate(ids):
             if movie in seen:
                 raise refused(file, row + number, f"{settings.item} {movie!r} is there twice")
@@ -113,6 +122,16 @@ def read_movies(
         movies["title"] += [title or str(movie) for title, movie in zip(titles, ids, strict=True)]
         movies["genres"] += [[word for word in (text or "").split("|") if word] for text in words]
     return movies
+
+
+def _item_ids(file: Path, row: int, column: pa.Array, name: str, kind: pa.DataType) -> pa.Array:
+    """Return `_ids`, of which text is written as the ratings have it: 007 is not 7."""
+    ids = _ids(file, row, column, name, kind)
+    if is_text(column.type):
+        at = pc.index(pc.equal(ids.cast(pa.string()), as_text(column)), False).as_py()
+        if at >= 0:
+            raise refused(file, row + at, f"{name} is {column[at]}, but the ratings' are integers")
+    return ids
 
 
 def _columns(settings: CustomRatingsSettings) -> dict[str, pa.DataType | None]:
@@ -141,15 +160,15 @@ def _ratings(
     if settings.rating:
         columns[2] = _numbers(file, row, batch[settings.rating], settings.rating)
     if settings.timestamp:
-        columns[3] = _timestamps(file, row, batch[settings.timestamp], settings.timestamp)
+        columns[3] = timestamps(file, row, batch[settings.timestamp], settings.timestamp)
     return pa.record_batch(columns, schema=ratings_schema(ids))
 
 
 def _are_integers(file: Path, name: str, column: pa.Array) -> bool:
     if pa.types.is_integer(column.type):
         return True
-    text = _text(column)
-    if not _is_text(column.type):
+    text = as_text(column)
+    if not is_text(column.type):
         raise CustomTableError(
             f"{name} of {file.name} is {column.type}: ids must be integers or text. Cast them."
         )
@@ -164,12 +183,12 @@ def _ids(file: Path, row: int, column: pa.Array, name: str, kind: pa.DataType) -
     """Return ids as `kind`; CustomTableError if one is missing, or cannot be."""
     if column.null_count:
         raise refused(file, row + pc.index(column.is_null(), True).as_py(), f"{name} is empty")
-    if not (_is_text(column.type) or pa.types.is_integer(column.type)):
+    if not (is_text(column.type) or pa.types.is_integer(column.type)):
         raise CustomTableError(
             f"{name} of {file.name} is {column.type}: ids must be integers or text. Cast them."
         )
     try:
-        ids = (_text(column) if _is_text(column.type) else column).cast(kind)
+        ids = (as_text(column) if is_text(column.type) else column).cast(kind)
     except pa.ArrowInvalid as error:
         raise CustomTableError(
             f"{name} of {file.name} is no id like the others: {error}."
@@ -179,6 +198,14 @@ def _ids(file: Path, row: int, column: pa.Array, name: str, kind: pa.DataType) -
             (pc.greater(pc.binary_length(ids), LONGEST_ID), f"has more than {LONGEST_ID} bytes"),
             (pc.equal(ids, NA), f"is {NA}, which stands for the unknown"),
             (pc.equal(ids, ""), "is empty"),
+            (
+                pc.match_substring_regex(ids, r"\p{Cc}"),
+                "has a control character, such as a line's end: is a quote open before it?",
+            ),
+            (
+                pc.match_substring_regex(ids, r"^\p{Z}|\p{Z}$"),
+                "begins or ends with white space",
+            ),
         ):
             at = pc.index(bad, True).as_py()
             if at >= 0:
@@ -200,45 +227,6 @@ def _numbers(file: Path, row: int, column: pa.Array, name: str) -> pa.Array:
     return numbers
 
 
-def _timestamps(file: Path, row: int, column: pa.Array, name: str) -> pa.Array:
-    """Return what are times, numbers since 1970 or text as UTC in seconds."""
-    if pa.types.is_date(column.type):
-        column = column.cast(pa.timestamp("s"))
-    if pa.types.is_timestamp(column.type):
-        seconds = column.cast(pa.timestamp("s", column.type.tz), safe=False)
-        return seconds.cast(TIMESTAMP) if column.type.tz else pc.assume_timezone(seconds, "UTC")
-    try:
-        since = (_text(column) if _is_text(column.type) else column).cast(pa.float64(), safe=False)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # one of them is written as a time
-        return _times(file, row, column.to_pandas(), name)
-    return _seconds(since.to_numpy(zero_copy_only=False))
-
-
-def _seconds(since: npt.NDArray[np.float64]) -> pa.Array:
-    """Return numbers since 1970, in the unit that their size tells, in seconds; NaN as null."""
-    size, known = np.abs(since), np.isfinite(since)
-    unit = np.select([size >= least for least in UNITS], list(UNITS.values()), 1.0)
-    seconds = np.floor(np.where(known, since, 0) / unit).astype(np.int64)
-    return pa.array(seconds, mask=~known).cast(TIMESTAMP)
-
-
-def _times(file: Path, row: int, text: pd.Series[str], name: str) -> pa.Array:
-    """Return cells, each a number since 1970 or a time by ISO 8601, in seconds; None as null."""
-    since = pd.to_numeric(text, errors="coerce").to_numpy(np.float64, copy=True)
-    written = (text.notna() & ~np.isfinite(since)).to_numpy()
-    times = pd.to_datetime(text[written].astype(str), utc=True, format="ISO8601", errors="coerce")
-    if times.isna().any():
-        at = int(times.isna().idxmax())
-        raise refused(
-            file,
-            row + at,
-            f"{name} is {text[at]!r}, neither a number since 1970 nor a time by ISO 8601",
-        )
-    seconds = _seconds(np.where(written, np.nan, since)).to_numpy(zero_copy_only=False)
-    seconds[written] = times.dt.tz_localize(None).to_numpy().astype(seconds.dtype)
-    return pa.array(seconds).cast(TIMESTAMP)
-
-
 def _first_events(
     files: Sequence[Path], settings: CustomRatingsSettings, ids: Ids
 ) -> npt.NDArray[np.bool_]:
@@ -258,13 +246,3 @@ def _codes(columns: list[pa.DictionaryArray]) -> npt.NDArray[np.int64]:
         return np.zeros(0, np.int64)
     unified = pa.chunked_array(columns).unify_dictionaries()
     return np.concatenate([chunk.indices.to_numpy().astype(np.int64) for chunk in unified.chunks])
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        return _is_text(kind.value_type)
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
-
-
-def _text(column: pa.Array) -> pa.Array:
-    return column.cast(pa.string())

@@ -1,8 +1,8 @@
 """What the config says of somebody's own ratings; `custom_files`, which reads them, takes Arrow."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, Field, FiniteFloat
+from pydantic import BaseModel, Field, FiniteFloat, model_validator
 
 PATH = (
     "A file, a folder of files of one kind, or an address of fsspec such as s3://bucket/ratings: "
@@ -12,7 +12,7 @@ PATH = (
 Scale = Annotated[list[FiniteFloat], Field(min_length=2, max_length=2)]
 
 
-class CustomTableSettings(BaseModel):
+class CustomTableSettings(BaseModel, extra="forbid"):
     """Where a table is, and how its text is written."""
 
     path: str = Field(description=PATH)
@@ -46,7 +46,7 @@ class CustomRatingsSettings(CustomTableSettings):
     rating: str | None = Field(
         "rating",
         description="Column of the ratings, numbers on any scale; null: every row is an event, "
-        "such as a purchase, and of a user and an item the first one counts.",
+        "such as a purchase, and of a user and an item the first row counts.",
     )
     timestamp: str | None = Field(
         None,
@@ -59,3 +59,9 @@ class CustomRatingsSettings(CustomTableSettings):
     movies: CustomMoviesSettings | None = Field(
         None, description="The table of what is rated; null: there is none, and titles are ids."
     )
+
+    @model_validator(mode="after")
+    def _check_scale(self) -> Self:
+        if self.scale and self.scale[0] >= self.scale[1]:
+            raise ValueError(f"the scale {self.scale} must be the lowest rating, then the highest")
+        return self

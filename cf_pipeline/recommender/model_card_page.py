@@ -90,7 +90,7 @@ figcaption { color: var(--quiet); font-size: .875rem }
 <h3>Not intended</h3>
 <ul>
 <li>Decisions about people. With a feature rank above 0 the models learn from age, gender and occupation, where the data has them; what they find is taste in movies, and stereotype too.</li>
-<li>Commercial use of models fitted to MovieLens: see the licence of the data.</li>
+<li>Use that the licence of the data does not permit, such as commercial use of MovieLens.</li>
 </ul>
 <h2 id="data">Data</h2>
 {{ pairs(card.data) }}

@@ -48,7 +48,7 @@ def check_ratings_file(path: Path) -> None:
         if len(repeated):
             for row, table in _row_groups(file, file.schema_arrow.names):
                 faults.add(DUPLICATES, table, row, _among(pairs.keys(table), repeated))
-        refuse(faults.found, file.metadata.num_rows)
+        refuse(faults.found, file.metadata.num_rows, origin.scale)
 
 
 def _among(keys: np.ndarray, few: np.ndarray) -> np.ndarray:

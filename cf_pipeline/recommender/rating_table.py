@@ -107,7 +107,7 @@ def write_ratings(
     """
     summary, waiting, n_waiting = Summary(), list[pa.RecordBatch](), 0
     progress = _Progress(log)
-    numbers = [field.name for field in schema if not _has_few_values(field)]
+    numbers = [field.name for field in schema if _is_integer_or_time(field)]
     with pq.ParquetWriter(
         path,
         schema.with_metadata(origin.metadata()),
@@ -139,8 +139,8 @@ def write_ratings(
     return summary
 
 
-def _has_few_values(field: pa.Field) -> bool:
-    return not (pa.types.is_integer(field.type) or pa.types.is_timestamp(field.type))
+def _is_integer_or_time(field: pa.Field) -> bool:
+    return bool(pa.types.is_integer(field.type) or pa.types.is_timestamp(field.type))
 
 
 class _Progress:

@@ -128,7 +128,7 @@ def source_fingerprints(sources: Sequence[str], dataset: str = PACKAGED) -> dict
     """Return, in the order they are tried, what tells the content of each source, offline.
 
     For a local source it is its SHA-256, as of `ReceivedArchive`, or 'missing': its path does not
-    count. For the others, whose content a checksum fixes, it is the name.
+    count. For the others it is the name: a checksum fixes their content, except that of ml-32m.
 
     Raises:
         ValueError: a source is an address; or there is no such release.

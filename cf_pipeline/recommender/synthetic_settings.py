@@ -9,7 +9,7 @@ from typing import Self
 from pydantic import BaseModel, Field, model_validator
 
 
-class SyntheticSettings(BaseModel):
+class SyntheticSettings(BaseModel, extra="forbid"):
     """Settings of `Synthetic`."""
 
     n_ratings: int = Field(100_000, gt=0, description="Ratings, no two of one user and movie.")

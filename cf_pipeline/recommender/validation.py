@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 FIRST_RATING = datetime(1995, 1, 1, tzinfo=UTC)  # MovieLens opened in that year
 EXAMPLES = 5
 DUPLICATES = "ratings_have_no_duplicates"
+ON_SCALE = "ratings_are_on_the_scale"
 
 RATINGS_CHECKS: Mapping[str, str] = {
     "ratings_are_there": "There is at least one rating.",
     DUPLICATES: "No user rates a movie twice.",
-    "ratings_are_on_the_scale": "Every rating is on the dataset's scale, such as whole stars "
-    "from 1 to 5.",
+    ON_SCALE: "Every rating is on the dataset's scale, such as whole stars from 1 to 5.",
     "ratings_have_possible_timestamps": "No rating is yet to come, and none of MovieLens is "
     "older than it (1995).",
 }
@@ -35,13 +35,17 @@ class Fault:
 
 
 class BadRatingsError(ValueError):
-    """Ratings break rules of RATINGS_CHECKS; `faults` maps each one's name to what was found."""
+    """Ratings break rules of RATINGS_CHECKS; `faults` maps each one's name to what was found.
 
-    def __init__(self, faults: Mapping[str, Fault]) -> None:
+    The message says what the scale is, where there is one.
+    """
+
+    def __init__(self, faults: Mapping[str, Fault], scale: Scale | None) -> None:
+        on = f" The scale is {scale.low:g} to {scale.high:g}." if scale else ""
         super().__init__(
             " ".join(
-                f"{name}: {RATINGS_CHECKS[name]} {fault.count} do not hold to it, "
-                f"for example {fault.examples}."
+                f"{name}: {RATINGS_CHECKS[name]}{on if name == ON_SCALE else ''} "
+                f"{fault.count} do not hold to it, for example {fault.examples}."
                 for name, fault in faults.items()
             )
             + " Mend the ratings at their source, then materialize movielens_archive again."
@@ -69,7 +73,7 @@ def check_ratings(
         for name, rows in broken.items()
         if rows.any()
     }
-    refuse(faults, len(ratings))
+    refuse(faults, len(ratings), scale)
 
 
 def broken_rows(
@@ -88,17 +92,17 @@ def broken_rows(
         possible &= timestamp >= first
     return {
         # Written so that NaN is off the scale.
-        "ratings_are_on_the_scale": ~on_scale,
+        ON_SCALE: ~on_scale,
         "ratings_have_possible_timestamps": ~(possible | timestamp.isna()),
     }
 
 
-def refuse(faults: Mapping[str, Fault], n_ratings: int) -> None:
+def refuse(faults: Mapping[str, Fault], n_ratings: int, scale: Scale | None) -> None:
     """Raise BadRatingsError if there are faults, or no ratings."""
     if not n_ratings:
         faults = {**faults, "ratings_are_there": Fault(0, [])}
     if faults:
-        raise BadRatingsError(faults)
+        raise BadRatingsError(faults, scale)
 
 
 def examples(ratings: pd.DataFrame) -> list[dict[str, object]]:

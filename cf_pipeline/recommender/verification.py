@@ -39,27 +39,29 @@ def verify(
 ) -> ReceivedArchive:
     """Return what is in `staging`, ValueError if it is a remote source's and not the release.
 
-    `checked_by` is the published checksum that a remote source's file has, None for a local source.
+    `checked_by` is the checksum that a remote source's file has, None for a local source.
     """
     files = archive_files(staging, dataset)
     if dataset.ratings_sha256:
         matches = _digest_of_chunks(u_data(staging)) == dataset.ratings_sha256
         if not matches and checked_by:
             raise ValueError(f"the ratings in {files[0].name} are not those of the release")
-        checked_by = checked_by or "SHA-256 of the ratings"
+        known_by = checked_by or "SHA-256 of the ratings"
     else:
         ratings_place(staging, dataset)  # that there are ratings
-        matches = checked_by is not None or _is_file(files, dataset.file)
-        checked_by = checked_by or f"checksum of {dataset.file.name}"
+        # A checksum that came along says that the file came whole, and not that it is the release.
+        is_known = dataset.file.checksum is not None
+        matches = is_known and (checked_by is not None or _is_file(files, dataset.file))
+        known_by = checked_by or f"checksum of {dataset.file.name}"
     if not matches:
-        checked_by = "nothing"
+        known_by = checked_by or "nothing"
         log(
             f"WARNING: the ratings in {source} are not those of the published {dataset.title}, or "
             "there is no checksum to tell that they are."
         )
     size = sum(file.stat().st_size for file in files)
     return ReceivedArchive(
-        source, tuple(file.name for file in files), size, digest_of(files), matches, checked_by
+        source, tuple(file.name for file in files), size, digest_of(files), matches, known_by
     )
 
 
@@ -72,7 +74,7 @@ def _digest_of_chunks(chunks: Iterable[bytes]) -> str:
 
 def _is_file(files: Sequence[Path], published: RemoteFile) -> bool:
     """Whether `files` are one, with the published checksum."""
-    if len(files) != 1 or not published.checksum:
+    if len(files) != 1:
         return False
     try:
         published.check(files[0])

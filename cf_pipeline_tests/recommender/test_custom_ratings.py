@@ -24,9 +24,9 @@ from cf_pipeline.recommender.custom_settings import CustomMoviesSettings, Custom
 HEADER = ["reader", "book", "stars", "when"]
 ROWS = [["ann", "Dune, the novel", "4.5", "881250949"], ["bob", 'The "B"', "0.5", ""]]
 BOOKS = {"user": "reader", "item": "book", "rating": "stars", "timestamp": "when"}
-# Arrow's reader takes no lone carriage return, and a NUL ends what Python's csv writes.
-TEXT = st.text(st.characters(exclude_characters="\r\0", exclude_categories=["Cs"]), min_size=1)
-IDS = TEXT.filter(lambda text: text != "#na#")
+# Ids have neither control characters nor white space at their ends.
+TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1)
+IDS = TEXT.filter(lambda text: text == text.strip() != "#na#")
 
 
 def write(path: Path, rows: Sequence[Sequence[str]], delimiter: str = ",") -> Path:
@@ -159,6 +159,15 @@ def test_without_a_header_and_with_another_separator(tmp_path):
         (["#na#", "b", "1", ""], "row 3: reader is #na#, which stands for the unknown"),
         (["x" * 1001, "b", "1", ""], "row 3: reader has more than 1000 bytes"),
         (["a", "b", "1", "soon"], "row 3: when is 'soon', neither a number since 1970 nor"),
+        (["a", "b", "1", "2004"], "row 3: when is 2004, which may be a year, or a date without"),
+        (["a", "b", "1", "20040506"], "row 3: when is 20040506, which may be a year, or a date"),
+        (["a", "b", "1", "1e30"], "row 3: when is 1e+30, which is in none of the years 1 to 9999"),
+        (["a", "b", "1", "inf"], "row 3: when is inf, which is in none of the years 1 to 9999"),
+        (["a", " b", "1", ""], "row 3: book begins or ends with white space"),
+        (["a\u3000", "b", "1", ""], "row 3: reader begins or ends with white space"),
+        (["a", "b\tc", "1", ""], "row 3: book has a control character"),
+        (["a", "b\0", "1", ""], "row 3: book has a control character"),
+        (["a", "b,1,\nc", "1", ""], "row 3: book has a control character, such as a line's end"),
     ],
 )
 def test_a_row_that_cannot_be(tmp_path, row, said):
@@ -166,7 +175,34 @@ def test_a_row_that_cannot_be(tmp_path, row, said):
     with pytest.raises(CustomTableError) as error:
         read(path)
     assert said in str(error.value)
-    assert "ratings-0000-books.csv" in str(error.value)
+    assert "ratings-000000000-books.csv" in str(error.value)
+
+
+@pytest.mark.parametrize("other", ["", "2001-02-03"], ids=["numbers", "text"])
+def test_nan_is_no_time_whatever_is_beside_it(tmp_path, other):
+    rows = [["a", str(number), "1", when] for number, when in enumerate(["nan", "NaN", other])]
+    table = read(write(tmp_path / "r.csv", [HEADER, *rows]))
+    assert table["timestamp"].is_null().to_pylist() == [True, True, not other]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_column_that_is_there_twice_is_refused_if_it_is_wanted(tmp_path, kind):
+    names = ["reader", "book", "stars", "note", "note", "stars"]
+    path = tmp_path / f"r.{kind}"
+    if kind == "csv":
+        write(path, [names, ["a", "b", "1", "", "", "2"]])
+    else:
+        pq.write_table(pa.table([["a"], ["b"], [1], [""], [""], [2]], names), path)
+    with pytest.raises(CustomTableError, match=r"columns \['stars'\] are there twice"):
+        read(path, timestamp=None)
+    (tmp_path / "archive" / f"ratings-000000000-r.{kind}").unlink()
+    (tmp_path / "archive").rmdir()
+    assert text_of(read(path, timestamp=None, rating=None)) == [("a", "b", 1.0)]
+
+
+def test_a_scale_goes_up():
+    with pytest.raises(ValueError, match=r"\[5.0, 1.0\] must be the lowest rating, then the high"):
+        CustomRatingsSettings(path="", scale=[5, 1])
 
 
 @pytest.mark.parametrize(
@@ -240,6 +276,17 @@ def test_movies_have_titles_and_genres(tmp_path):
     write(path, [["item", "name", "about"], ["x1", "A", ""]])
     with pytest.raises(CustomTableError, match="item of items.csv is no id like the others"):
         read_movies([path], config, pa.int64())
+    write(path, [["item", "name", "about"], ["7", "A", ""], ["007", "B", ""]])
+    with pytest.raises(CustomTableError, match="row 2: item is 007, but the ratings' are integers"):
+        read_movies([path], config, pa.int64())
+    assert read_movies([path], config, pa.string())["movie"] == ["7", "007"]
+
+
+def test_a_table_of_movies_has_a_limit(tmp_path):
+    rows = [[str(number), "x" * (1 << 20)] for number in range(33)]
+    path = write(tmp_path / "items.csv", [["item", "title"], *rows])
+    with pytest.raises(CustomTableError, match="have more than 33,554,432 bytes"):
+        read_movies([path], CustomMoviesSettings(path=""), pa.int64())
 
 
 @pytest.mark.parametrize(

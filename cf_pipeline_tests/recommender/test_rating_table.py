@@ -211,6 +211,8 @@ def test_the_scale_is_that_of_the_dataset(tmp_path: Path) -> None:
         fault = faults_of_file(path).get("ratings_are_on_the_scale")
         found[name] = [example["row"] for example in fault.examples] if fault else []
     assert found == {"ml-100k": ["0", "1", "2", "3"], "ml-20m": ["2", "3"], "custom": []}
+    with pytest.raises(BadRatingsError, match=r"The scale is 0.5 to 5\. 2 do not hold to it"):
+        check_ratings_file(tmp_path / "ml-20m")
 
 
 def test_a_file_of_which_nobody_knows_the_dataset_is_refused(tmp_path: Path) -> None:

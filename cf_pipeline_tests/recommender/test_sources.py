@@ -324,13 +324,14 @@ def test_an_md5_that_is_known_is_enough(fetch: Fetch, released: Released) -> Non
 
 
 @pytest.mark.parametrize("written", ["{}  ml-32m.zip\n", "MD5 (ml-32m.zip) = {}\n"])
-def test_an_md5_beside_the_file_is_enough_where_none_is_known(
+def test_an_md5_beside_the_file_says_only_that_it_came_whole(
     written: str, fetch: Fetch, released: Released
 ) -> None:
     path = released("ml-32m", **UNKNOWN)
     released.mirror.others["ml-32m.zip.md5"] = written.format(md5(path)).encode()
     received = fetch("official", dataset="ml-32m")
-    assert received.matches_release
+    assert not received.matches_release
+    assert any(line.startswith("WARNING: the ratings in official") for line in fetch.log)
     assert received.checked_by == "MD5 in ml-32m.zip.md5, from the same address"
     assert released.mirror.requests == ["/datasets/ml-32m.zip.md5", "/datasets/ml-32m.zip"]
 
