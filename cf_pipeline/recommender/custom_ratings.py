@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 
 from cf_pipeline.recommender.custom_files import CustomTableError, read_batches, refused
 from cf_pipeline.recommender.custom_times import TIMESTAMP, as_text, is_text, timestamps
-from cf_pipeline.recommender.places import MOST_BYTES
 from cf_pipeline.recommender.vocabulary import LONGEST_ID, NA
 
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
         CustomRatingsSettings,
     )
 
+MOST_MOVIES_BYTES = 1 << 30  # of a table of what is rated, which is held in memory
 EVENT = 1.0  # the rating of what is no rating
 
 
@@ -94,7 +94,7 @@ def read_movies(
 
     Raises:
         CustomTableError: a row has no id, one of another type, or one that an earlier row has; or
-            the columns have more than MOST_BYTES.
+            the columns have more than MOST_MOVIES_BYTES.
     """
     columns = {settings.item: None, settings.title: None}
     if settings.genres:
@@ -104,10 +104,11 @@ def read_movies(
     n_bytes = 0
     for file, row, batch in read_batches(files, settings, columns):
         n_bytes += batch.nbytes
-        if n_bytes > MOST_BYTES:
+        if n_bytes > MOST_MOVIES_BYTES:
             raise CustomTableError(
-                f"The columns {list(columns)} of {file.name} have more than {MOST_BYTES:,} bytes "
-                "without compression, which are read at most: leave out what nobody rated."
+                f"The columns {list(columns)} of {file.name} have more than "
+                f"{MOST_MOVIES_BYTES:,} bytes without compression, which are read at most: leave "
+                "out what nobody rated."
             )
         ids = _item_ids(file, row, batch[settings.item], settings.item, id_type).to_pylist()
         titles = as_text(batch[settings.title]).to_pylist()

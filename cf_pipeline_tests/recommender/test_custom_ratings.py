@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cf_pipeline.recommender import custom_ratings
 from cf_pipeline.recommender.custom_files import CustomTableError, fingerprint, kind_of, receive
 from cf_pipeline.recommender.custom_ratings import (
     id_types,
@@ -282,10 +283,10 @@ def test_movies_have_titles_and_genres(tmp_path):
     assert read_movies([path], config, pa.string())["movie"] == ["7", "007"]
 
 
-def test_a_table_of_movies_has_a_limit(tmp_path):
-    rows = [[str(number), "x" * (1 << 20)] for number in range(33)]
-    path = write(tmp_path / "items.csv", [["item", "title"], *rows])
-    with pytest.raises(CustomTableError, match="have more than 33,554,432 bytes"):
+def test_a_table_of_movies_has_a_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(custom_ratings, "MOST_MOVIES_BYTES", 3000)
+    path = write(tmp_path / "items.csv", [["item", "title"], ["1", "x" * 4000]])
+    with pytest.raises(CustomTableError, match="have more than 3,000 bytes"):
         read_movies([path], CustomMoviesSettings(path=""), pa.int64())
 
 
