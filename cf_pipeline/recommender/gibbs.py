@@ -187,7 +187,7 @@ class _Seen:
             return
         users, items, ratings = self._validation
         posterior = Posterior.of([sampler.sample()], sampler.levels, sampler.ordinal)
-        self._sum = self._sum + posterior.predict(users, items).mean
+        self._sum = self._sum + posterior.predict_mean(users, items)
         self._count += 1
         self.rmse = (self._sum / self._count - ratings).square().mean().sqrt().item()
 
