@@ -24,7 +24,7 @@ def test_nulls_are_alike_and_ids_may_be_words_of_categories() -> None:
             "user": pd.Categorical(["a", "b", "c"]),
             "movie": ["x", "y", "z"],
             "rating": [1.0, np.nan, 3.0],
-            "timestamp": pd.to_datetime([None, 5, 6], unit="s", utc=True),
+            "timestamp": pd.to_datetime([np.nan, 5, 6], unit="s", utc=True),
         }
     )
     rows = others.astype({"user": str})
