@@ -124,7 +124,7 @@ class Sampler:
                 "ratings that differ."
             )
         of_users, of_items = both_sides(
-            train, n_users, n_items, settings.memory_gib, stars=True, replaceable=self.ordinal
+            train, n_users, n_items, settings.memory_gib, with_values=True, replaceable=self.ordinal
         )
         self.users, self.items = (
             Side(sums, low_rank_features(sums, others, known, rank, seed), width, generator)

@@ -63,8 +63,9 @@ class RatingSums:
     ) -> None:
         """Take each rating's `rows` and `columns`, index tensors (n_ratings,), and `values`.
 
-        Without `values`, each is 1. What grows with the ratings stands in temporary files if it is
-        to be `on_disk`, and goes from there to the ratings' device a product at a time.
+        Without `values`, each is 1. What grows with the ratings stands in temporary files (see
+        `empty`) if it is to be `on_disk`, and goes from there to the ratings' device a product at a
+        time.
 
         Raises:
             OSError: there is no room for the files.
