@@ -105,7 +105,9 @@ def test_a_setting_that_decides_nothing_costs_nothing(project):
     """A fold ignores the seed, one method the other's settings, and any fit its memory."""
     memory = {"memory_gib": 0.5}
     config = {"train_test_split": {"seed": 5}, "factor_model": {"epochs": 3, **memory}}
-    config |= dict.fromkeys(("ranking_model", "served_model", "cross_validation"), memory)
+    config |= {"ranking_model": memory, "served_model": memory}
+    methods = dict.fromkeys(("gibbs", "gradient_descent", "ranking_model"), False)
+    config |= {"cross_validation": methods | memory}
     assert project.cache(config=config) == outcome(set())
 
 

@@ -56,4 +56,4 @@ def test_gibbs_is_searched_too_and_trials_that_cannot_be_are_refused_before(proj
 def test_a_search_without_a_training_part_says_what_to_materialize(tmp_path, archive):
     run = search(Project(tmp_path / "project", archive), n_trials=1)
     assert run.returncode == 1
-    assert "train_test_split has no materialization in this Dagster history" in run.output
+    assert "vocabularies has no materialization in this Dagster history" in run.output
