@@ -60,9 +60,11 @@ def search_hyperparameters(
                 storage=directory / "study.db",
                 log=context.log.info,
             )
-        given = config.model_dump(
-            include=set(FactorModelSettings.model_fields), exclude_defaults=True
-        )
+        given = {
+            name: getattr(config, name)
+            for name, default in FactorModelSettings()  # no dump of settings has memory_gib
+            if getattr(config, name) != default
+        }
         best = {"method": config.method, **given, **study.best_params}
         run_config = json.dumps({"ops": {"factor_model": {"config": best}}}, indent=1)
         (directory / "best_run_config.json").write_text(run_config, encoding="utf-8")

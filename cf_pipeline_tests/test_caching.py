@@ -106,6 +106,8 @@ def test_a_setting_that_decides_nothing_costs_nothing(project):
     memory = {"memory_gib": 0.5}
     config = {"train_test_split": {"seed": 5}, "factor_model": {"epochs": 3, **memory}}
     config |= {"ranking_model": memory, "served_model": memory}
+    methods = dict.fromkeys(("gibbs", "gradient_descent", "ranking_model"), False)
+    config |= {"cross_validation": methods | memory}
     assert project.cache(config=config) == outcome(set())
 
 

@@ -16,7 +16,9 @@ def search(project: Project, **config: Any) -> Run:
 
 
 def test_a_search_leaves_its_study_and_a_run_config_that_works(project):
-    run = search(project, method="gradient_descent", n_trials=3, epochs=2, loss="l1")
+    run = search(
+        project, method="gradient_descent", n_trials=3, epochs=2, loss="l1", memory_gib=0.5
+    )
     assert run.returncode == 0, run.output
     folder = project.artifacts / JOB / "latest"
     study = optuna.load_study(study_name=None, storage=f"sqlite:///{folder / 'study.db'}")
@@ -27,7 +29,8 @@ def test_a_search_leaves_its_study_and_a_run_config_that_works(project):
     assert metadata["best_rmse"] == study.best_value
     assert len(metadata["trials"].records) == 3
     best = json.loads((folder / "best_run_config.json").read_text())["ops"]["factor_model"]
-    assert best["config"] == {"method": "gradient_descent", "loss": "l1", **study.best_params}
+    given = {"method": "gradient_descent", "loss": "l1", "memory_gib": 0.5}
+    assert best["config"] == given | study.best_params
     assert project.cache("factor_model", {"factor_model": best["config"]}) == {
         "factor_model": "miss"
     }

@@ -20,6 +20,7 @@ from cf_pipeline.metadata import picture, table_of
 from cf_pipeline.recommender.settings import (
     PLAIN,
     WITH_FOLDS,
+    FitSettings,
     GibbsSettings,
     GradientDescentSettings,
     RankingSettings,
@@ -39,7 +40,7 @@ GIBBS = {"gibbs": GibbsSettings(), "gibbs_ordinal": GibbsSettings(likelihood="or
 GRADIENT_DESCENT = {"gradient_descent": GradientDescentSettings(), "gradient_descent_plain": PLAIN}
 
 
-class CrossValidationConfig(dg.Config):
+class CrossValidationConfig(FitSettings, dg.Config):
     """Which methods compete on which folds."""
 
     gibbs: bool = Field(True, description="Judge 'gibbs' with its default settings.")
@@ -228,20 +229,22 @@ def contenders(
 
     # A score depends on what judges it and on its own method's source, not on another method's.
     judged_by = code_version("cf_pipeline.recommender.cross_validation")
+    memory = {"memory_gib": config.memory_gib}
     found = []
     for methods, module in ((GIBBS, distillation), (GRADIENT_DESCENT, gradient_descent)):
         source = f"{judged_by} {code_version(module.__name__)}"
         device = resolve_device(config.device, sparse=methods is GIBBS)
         for name, settings in methods.items():
             if getattr(config, name):
-                fit = partial(module.fit, settings=settings)
+                fit = partial(module.fit, settings=settings.model_copy(update=memory))
                 score = partial(score_fit, fit, users=users, movies=movies, device=device)
                 found.append(Contender(name, score, source, settings.model_dump(), device))
     for name, predict in metrics.BASELINES.items():
         found.append(Contender(name, partial(score_baseline, predict), judged_by, {}))
     source = code_version("cf_pipeline.recommender.ranking_validation")
     if config.ranking_model:
-        ranking, rating = RankingSettings(), GibbsSettings()
+        ranking = RankingSettings().model_copy(update=memory)
+        rating = GibbsSettings().model_copy(update=memory)
         device = resolve_device(config.device, sparse=True)
         score = partial(
             score_ranking_model, ranking, rating, users=users, movies=movies, device=device

@@ -50,6 +50,7 @@ def rating_drift(
         import pandas as pd
 
         from cf_pipeline.recommender.drift import new_ratings
+        from cf_pipeline.recommender.split_files import read_ratings
 
         def nothing(remark: str) -> Metadata:
             write({"remark": remark})
@@ -61,8 +62,9 @@ def rating_drift(
 
         if champion is None:
             return nothing(NO_CHAMPION)
-        seen = pd.read_parquet(champion.path("train_test_split.parquet"))
-        new = new_ratings(pd.read_parquet(ratings.path("ratings.parquet")), seen)
+        split = champion.path("train_test_split.parquet")
+        seen = read_ratings(split).assign(part=pd.read_parquet(split, columns=["part"])["part"])
+        new = new_ratings(read_ratings(ratings.path("ratings.parquet")), seen)
         if new.empty:
             return {"champion": champion.key, **nothing(NOTHING_NEW)}
         report = compare_by(champion, seen, new)

@@ -6,7 +6,8 @@ resample is Poisson(1) (Chamandy et al. 2012, "Estimating Uncertainty for Massiv
 Two predictions of the same ratings are compared in the same resamples: in pairs.
 
 Limits are percentiles of the resamples at 1 - confidence and at confidence: each is one-sided.
-Everywhere `rows` are ratings (columns user, rating), and predictions (n_rows,) are in stars.
+Everywhere `rows` are ratings (columns user, rating), and predictions (n_rows,) are on
+their scale.
 """
 
 from __future__ import annotations

@@ -19,24 +19,24 @@ def both_sides(
     n_items: int,
     memory_gib: float,
     *,
-    stars: bool,
+    with_values: bool,
     replaceable: bool = False,
 ) -> tuple[RatingSums, RatingSums]:
-    """Return the sums of the users and of the items, whose values are 1 without `stars`.
+    """Return the sums of the users and of the items, whose values are the ratings or 1.
 
-    They stand in temporary files if together they would take more than `memory_gib`.
+    They stand in temporary files if together they would take more than `memory_gib`: see `empty`.
 
     Raises:
         OSError: there is no room for the files.
     """
     users, items, values = ratings
-    of_rating = INDEX_BYTES * (1 + replaceable) + stars * values.element_size()
+    of_rating = INDEX_BYTES * (1 + replaceable) + with_values * values.element_size()
     on_disk = 2 * of_rating * len(values) > memory_gib * GIB
     users_sums, items_sums = (
         RatingSums(
             rows,
             columns,
-            values if stars else None,
+            values if with_values else None,
             n,
             others,
             replaceable=replaceable,

@@ -62,15 +62,15 @@ def fit(
         return part._replace(ratings=1 + (part.ratings - scale.low) / scale.star)
 
     of_validation = in_stars(validation) if validation else None
-    sampled = gibbs.fit(in_stars(train), side, settings, of_validation, log)
-    posterior = sampled.posterior.on_scale(scale, levels_of(train.ratings))
+    posterior, trace = gibbs.fit(in_stars(train), side, settings, of_validation, log)
+    posterior = posterior.to_scale(scale, levels_of(train.ratings))
     progress: list[dict[str, float | None]] = [
         sweep._asdict()
         | {
             "validation_rmse": sweep.validation_rmse and scale.star * sweep.validation_rmse,
             "noise_std": sweep.noise_std * (1 if posterior.ordinal else scale.star),
         }
-        for sweep in sampled.trace
+        for sweep in trace
     ]
     return Fit(
         distil(posterior, settings.n_factors, y_range, settings.bias),

@@ -24,6 +24,7 @@ from cf_pipeline.recommender.drift_changes import (
     told,
 )
 from cf_pipeline.recommender.rating_scale import RatingScale
+from cf_pipeline.recommender.row_differences import without
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -97,8 +98,7 @@ class DriftReport:
 def new_ratings(ratings: pd.DataFrame, seen: pd.DataFrame) -> pd.DataFrame:
     """Return the ratings that are not in `seen`; another rating of a pair, or time, is new."""
     columns = ["user", "movie", "rating", "timestamp"]
-    there = pd.MultiIndex.from_frame(ratings[columns]).isin(pd.MultiIndex.from_frame(seen[columns]))
-    return ratings[~there].reset_index(drop=True)
+    return without(ratings, seen, columns).reset_index(drop=True)
 
 
 def compare(
@@ -199,14 +199,16 @@ def _weeks(squares: Numbers, ratings: pd.DataFrame, known: npt.NDArray[np.bool_]
     timed = ratings["timestamp"].notna().to_numpy()
     squares, ratings, known = squares[timed], ratings[timed], known[timed]
     day = ratings["timestamp"].dt.floor("D")
-    monday = (day - pd.to_timedelta(day.dt.weekday, unit="D")).dt.strftime("%Y-%m-%d").to_numpy()
+    week, mondays = pd.factorize(day - pd.to_timedelta(day.dt.weekday, unit="D"), sort=True)
+    ends = np.bincount(week, minlength=len(mondays)).cumsum()
+    of_weeks = np.split(np.argsort(week, kind="stable"), ends[:-1])
 
-    def errors(rows: npt.NDArray[np.bool_]) -> Errors:
-        return _errors(squares[rows], ratings[rows])
+    def errors(rows: npt.NDArray[np.integer]) -> Errors:
+        return _errors(squares[rows], ratings.iloc[rows])
 
     return [
-        Week(str(week), errors(monday == week), errors((monday == week) & known))
-        for week in np.unique(monday)
+        Week(f"{monday:%Y-%m-%d}", errors(rows), errors(rows[known[rows]]))
+        for monday, rows in zip(mondays, of_weeks, strict=False)  # without ratings, a split is one
     ]
 
 

@@ -44,10 +44,8 @@ class Rated(NamedTuple):
 
     def take(self, rows: Tensor) -> Self:
         """Return what the rows at the indices `rows` (n,) rated."""
-        places = Seen(self.items.starts, torch.arange(len(self.ratings))).take(rows)
-        return type(self)(
-            Seen(places.starts, self.items.columns[places.columns]), self.ratings[places.columns]
-        )
+        starts, places = self.items.places(rows)
+        return type(self)(Seen(starts, self.items.columns[places]), self.ratings[places])
 
 
 class Reasons(NamedTuple):

@@ -35,7 +35,9 @@ class Fit:
 
 
 def resolve_y_range(settings: ModelSettings, scale: RatingScale) -> tuple[float, float]:
-    """Return the range of predictions: as it is set, or where it is not, by the rating scale.
+    """Return the range of predictions: as it is set, or by the rating scale.
+
+    By the scale where it is not set, or all ratings are alike: their range has them in its middle.
 
     Raises:
         ValueError: it is set, and does not reach beyond the scale.

@@ -124,7 +124,7 @@ class Sampler:
                 "ratings that differ."
             )
         of_users, of_items = both_sides(
-            train, n_users, n_items, settings.memory_gib, stars=True, replaceable=self.ordinal
+            train, n_users, n_items, settings.memory_gib, with_values=True, replaceable=self.ordinal
         )
         self.users, self.items = (
             Side(sums, low_rank_features(sums, others, known, rank, seed), width, generator)
@@ -187,7 +187,7 @@ class _Seen:
             return
         users, items, ratings = self._validation
         posterior = Posterior.of([sampler.sample()], sampler.levels, sampler.ordinal)
-        self._sum = self._sum + posterior.predict(users, items).mean
+        self._sum = self._sum + posterior.predict_mean(users, items)
         self._count += 1
         self.rmse = (self._sum / self._count - ratings).square().mean().sqrt().item()
 

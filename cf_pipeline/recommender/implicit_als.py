@@ -105,7 +105,7 @@ def sides(
 ) -> tuple[Side, Side]:
     """Return the users and the items, before anything is fitted."""
     sizes = len(side.users), len(side.items)
-    users, items = both_sides(train, *sizes, settings.memory_gib, stars=False)
+    users, items = both_sides(train, *sizes, settings.memory_gib, with_values=False)
     return Side(users, items, side.users, settings), Side(items, users, side.items, settings)
 
 

@@ -157,7 +157,9 @@ class OrdinalLikelihood:
         n_levels = len(self.edges) + 1
 
         def sums(value: Tensor) -> Tensor:
-            return torch.bincount(self._level, value, minlength=n_levels)
+            # In float32 a sum would stop to grow at 2²⁴ times what is added.
+            total = torch.bincount(self._level, value.double(), minlength=n_levels)
+            return total.to(value.dtype)
 
         diagonal = sums(upper.square())[:-1] + sums(lower.square())[1:]
         beside = -sums(upper * lower)[1:-1]

@@ -1,7 +1,8 @@
 """How far predicted ratings are from the actual ones, and how far simple predictors are.
 
-Everywhere `train` and `test` are the encoded ratings of both parts, on the CPU, and errors are in
-stars. The vocabularies are those of the training part: index 0 is what has no training rating.
+Everywhere `train` and `test` are the encoded ratings of both parts, on the CPU, and errors are on
+the ratings' own scale. The vocabularies are those of the training part: index 0 is what has no
+training rating.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ ACTIVITY_GROUPS: Mapping[str, int] = {
 
 @dataclass(frozen=True)
 class Errors:
-    """The errors of `count` predictions, in stars; None where there is none to judge by."""
+    """The errors of `count` predictions; None where there is none to judge by."""
 
     count: int
     rmse: float | None

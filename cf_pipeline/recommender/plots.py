@@ -30,6 +30,7 @@ DPI = 80
 GROUND, INK, QUIET, GRID = "#ffffff", "#24292f", "#6e7781", "#e6e8eb"
 BLUE, ORANGE, GREY = "#0969da", "#c2570c", "#aab4be"
 MOST_TICKS = 11  # of ratings on an axis
+STARS_OF_A_SCALE = 4  # from its least to its greatest rating
 
 
 def learning_curve(curve: Sequence[Mapping[str, float | None]]) -> bytes:
@@ -81,11 +82,15 @@ def predicted_against_actual(actual: Numbers, predicted: Numbers) -> bytes:
 
 
 def error_histogram(errors: Numbers, star: float) -> bytes:
-    """Draw how often which error is made, in bins a quarter of a `star` wide."""
+    """Draw how often which error is made, in bins a quarter of a `star` wide.
+
+    What is further off than the rating scale is wide counts in the last bin of its side.
+    """
     refuse_empty(len(errors), "errors")
     figure, axes = new_figure("Errors", "predicted minus actual rating", "share of ratings (%)")
-    reach = max(1.0, np.ceil(np.abs(errors).max() / star))
-    counts, edges = np.histogram(errors, star * np.arange(-reach, reach + 0.25, 0.25))
+    reach = np.ceil(np.abs(errors).max() / star).clip(1, STARS_OF_A_SCALE)
+    bins = star * np.arange(-reach, reach + 0.25, 0.25)
+    counts, edges = np.histogram(errors.clip(bins[0], bins[-1]), bins)
     label = f"mean {np.mean(errors):+.3f}, standard deviation {np.std(errors):.3f}"
     share, width = 100 * counts / len(errors), 0.23 * star
     axes.bar(edges[:-1], share, width, align="edge", color=BLUE, label=label)

@@ -28,7 +28,7 @@ from cf_pipeline.recommender.draws import (
 from cf_pipeline.recommender.rating_scale import MOST_LEVELS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from cf_pipeline.recommender.minibatches import EncodedRatings
     from cf_pipeline.recommender.rating_scale import RatingScale
@@ -185,11 +185,12 @@ class Posterior:
             low, high = torch.where(too_low, edges, low), torch.where(too_low, high, edges)
         return replace(self, edges=edges.expand_as(self.edges).contiguous())
 
-    def on_scale(self, scale: RatingScale, levels: Tensor) -> Self:
-        """Return the posterior of ratings low + star (r - 1) from that of ratings r of 1 to 5.
+    def to_scale(self, scale: RatingScale, levels: Tensor) -> Self:
+        """Make the posterior of ratings r of 1 to 5 that of ratings low + star (r - 1).
 
         `levels` (n_levels,) are those on the `scale`. What an ordinal likelihood says of latent
-        ratings stays as it is.
+        ratings stays as it is. The weights are stretched where they are, as copies would take twice
+        the memory: go on with what this returns.
         """
         star = scale.star
         if len(levels) != len(self.levels):  # of 1 to 5, float32 did not tell the closest apart
@@ -198,10 +199,10 @@ class Posterior:
             return replace(self, levels=levels)
         stretch = levels.new_full(self.user_weights.shape[2:], math.sqrt(star))
         stretch[-1] = star  # of the bias; a product of factors is stretched by both
+        self.user_weights.mul_(stretch)
+        self.item_weights.mul_(stretch)
         return replace(
             self,
-            user_weights=self.user_weights * stretch,
-            item_weights=self.item_weights * stretch,
             mean=scale.low + star * (self.mean - 1),
             user_precision=self.user_precision / star**2,
             edges=scale.low + star * (self.edges - 1),
@@ -210,11 +211,24 @@ class Posterior:
 
     def predict(self, users: Tensor, items: Tensor) -> Predicted:
         """Return the predictive distributions of the pairs of index tensors (n,), (n,)."""
+        parts = [self._predict(*pairs) for pairs in self._batches(users, items)]
+        return Predicted(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+    def predict_mean(self, users: Tensor, items: Tensor) -> Tensor:
+        """Return the mean of `predict` (n,), without probabilities that it does not depend on."""
+        if self.ordinal:
+            return self.predict(users, items).mean
+        batches = self._batches(users, items)
+        return torch.cat([self._clamped(self.centers(*pairs)) for pairs in batches])
+
+    def _batches(self, users: Tensor, items: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         n_samples, _, width = self.user_weights.shape
         size = max(1, NUMBERS_AT_ONCE // (n_samples * width))
-        batches = zip(users.split(size), items.split(size), strict=True)
-        parts = [self._predict(user, item) for user, item in batches]
-        return Predicted(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        yield from zip(users.split(size), items.split(size), strict=True)
+
+    def _clamped(self, centers: Tensor) -> Tensor:
+        """Return the mean over the samples (n,) of `centers` (n_samples, n) on the scale."""
+        return centers.clamp(self.levels[0], self.levels[-1]).mean(dim=0)
 
     def _predict(self, users: Tensor, items: Tensor) -> Predicted:
         center = self.centers(users, items)
@@ -225,7 +239,7 @@ class Posterior:
             mean = probabilities @ self.levels
             variance = probabilities @ self.levels.square() - mean.square()
         else:
-            mean = center.clamp(self.levels[0], self.levels[-1]).mean(dim=0)
+            mean = self._clamped(center)
             variance = precision.reciprocal().mean(dim=0) + center.var(dim=0, correction=0)
         return Predicted(mean, variance.sqrt(), probabilities)
 
@@ -369,7 +383,7 @@ def levels_of(ratings: Tensor, ordinal: bool = False) -> Tensor:
     Raises:
         ValueError: there are more, and each must be a level of its own, as `ordinal` asks.
     """
-    # By pieces: to sort all would take as much room again.
+    # By pieces: where ratings are of few levels, to sort all would take as much room again.
     levels: Tensor = torch.cat([piece.unique() for piece in ratings.split(RATINGS_AT_ONCE)])
     levels = levels.unique()
     if len(levels) <= MOST_LEVELS:

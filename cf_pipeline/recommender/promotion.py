@@ -28,10 +28,10 @@ from cf_pipeline.recommender.minibatches import EncodedRatings
 from cf_pipeline.recommender.ranking_model import ndcg_by_user, orders
 from cf_pipeline.recommender.rating_scale import RatingScale
 from cf_pipeline.recommender.rating_table import Origin
+from cf_pipeline.recommender.row_differences import without
 from cf_pipeline.recommender.serving import Recommender
 from cf_pipeline.recommender.settings import GATE_RULES
 from cf_pipeline.recommender.validation import BadRatingsError, check_ratings
-from cf_pipeline.recommender.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from cf_pipeline.recommender.settings import GateSettings
@@ -125,25 +125,6 @@ def rows_of_neither(challenger: Candidate, champion: Candidate) -> pd.DataFrame:
     Not even another rating of the same pair may have been seen.
     """
     return without(challenger.test, champion.train, PAIR)
-
-
-def without(rows: pd.DataFrame, others: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """Return the `rows` whose `columns` are not in a row of `others`.
-
-    Rows are compared as numbers, one each: a merge would take many times the memory.
-    """
-    keys = [np.zeros(len(table), np.int64) for table in (rows, others)]
-    for name in columns:
-        # Of an id that the others lack the index is 0, which none of theirs is.
-        words = pd.Index(others[name].unique()) if name == "rating" else Vocabulary.of(others[name])
-        for key, table in zip(keys, (rows, others), strict=True):
-            if isinstance(words, Vocabulary):
-                index = words.encode(table[name])
-            else:
-                index = words.get_indexer(table[name]) + 1
-            key *= len(words) + 1
-            key += index
-    return rows[~pd.Series(keys[0]).isin(keys[1]).to_numpy()]
 
 
 def ratings_are_sound(challenger: Candidate) -> Finding:

@@ -225,7 +225,7 @@ def fit(
     """
     log("Fitting without the rows set aside, to weigh the predicted rating.")
     implicit = implicit_als.fit(rest, side, settings)
-    predicted = rating_of_rest(validation.users, validation.items)
+    predicted = rating_of_rest.predict_indices(validation.users, validation.items)
     rmse = (predicted - validation.ratings).square().mean().sqrt().item()
     rating_std = max(LEAST_STD * rating.rating_scale.star, rmse)
     unweighed = RankingModel(rating_of_rest, implicit, 0.0, rating_std, settings)

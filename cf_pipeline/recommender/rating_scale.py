@@ -45,8 +45,12 @@ class RatingScale(NamedTuple):
 
     @property
     def liked(self) -> float:
-        """The least rating that says that somebody liked what they rated: 4 stars of 1 to 5."""
-        return self.low + 3 * self.star
+        """The least rating that says that somebody liked what they rated: 4 stars of 1 to 5.
+
+        It is what people write, 0.9 of 0 to 1.2: from float32's 1.2 it would be a little more.
+        """
+        low, high = (float(str(np.float32(end))) for end in self)
+        return low + 3 * (high - low) / 4
 
     @property
     def y_range(self) -> tuple[float, float]:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 # The products used here have long been stable; the warning would stand in every run's log.
 warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state", UserWarning)
 
-COLUMNS_OF_A_BLOCK = 2048
+COLUMNS_OF_A_BLOCK = 2048  # or more, if ratings are so few that blocks would be mostly empty rows
+MOST_COLUMNS_OF_A_BLOCK = 1 << 15  # whose pairs of factors are a temporary, too
 SORTED_AT_ONCE = 1 << 20  # ratings, each of which takes some 100 bytes meanwhile
 RATINGS_AT_ONCE = 1 << 25  # in a product of some rows
 SUMS_AT_ONCE = 1 << 23  # numbers that are summed up before anything is made of them
@@ -44,7 +45,9 @@ class RatingSums:
     in blocks, so that what a block's columns decide stays in the processor's cache: over 70,000
     columns that is five times as fast. Indices are int32: a rating takes 8 bytes, 4 without values,
     and 4 more if they may be replaced. Beside these there are 4 bytes for each row of each block,
-    and while products are taken, or ratings are sorted, at most some 200 MiB.
+    some 30 while ratings are sorted: where ratings are few, blocks are larger, so that there are no
+    more rows of blocks than ratings, or MOST_COLUMNS_OF_A_BLOCK columns in each. While products are
+    taken, or ratings are sorted, there are at most some 200 MiB.
     """
 
     def __init__(
@@ -60,27 +63,31 @@ class RatingSums:
     ) -> None:
         """Take each rating's `rows` and `columns`, index tensors (n_ratings,), and `values`.
 
-        Without `values`, each is 1. What grows with the ratings stands in temporary files if it is
-        to be `on_disk`, and goes from there to the ratings' device a product at a time.
+        Without `values`, each is 1. What grows with the ratings stands in temporary files (see
+        `empty`) if it is to be `on_disk`, and goes from there to the ratings' device a product at a
+        time.
 
         Raises:
             OSError: there is no room for the files.
         """
         self._device, n = rows.device, len(rows)
-        n_blocks = -(-n_columns // COLUMNS_OF_A_BLOCK)
+        sparse = min(n_rows * n_columns // max(1, n), MOST_COLUMNS_OF_A_BLOCK)
+        self._width = max(COLUMNS_OF_A_BLOCK, sparse)
+        n_blocks = -(-n_columns // self._width)
         counts = torch.zeros(n_blocks * n_rows, dtype=torch.long, device=self._device)
         for start in range(0, n, SORTED_AT_ONCE):
             some = slice(start, start + SORTED_AT_ONCE)
-            counts += torch.bincount(_key(rows[some], columns[some], n_rows), minlength=len(counts))
+            key = self._key(rows[some], columns[some], n_rows)
+            counts += torch.bincount(key, minlength=len(counts))
         self.counts = counts.view(n_blocks, n_rows).sum(0)
         self._ends = self.counts.cumsum(0).cpu()
         bounds = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
         self._blocks = []
-        for block, start in enumerate(range(0, n_columns, COLUMNS_OF_A_BLOCK)):
+        for block, start in enumerate(range(0, n_columns, self._width)):
             starts = bounds[block * n_rows : (block + 1) * n_rows + 1]
             self._blocks.append(
                 _Block(
-                    slice(start, min(start + COLUMNS_OF_A_BLOCK, n_columns)),
+                    slice(start, min(start + self._width, n_columns)),
                     int(starts[0]),
                     (starts - starts[0]).int(),
                 )
@@ -105,14 +112,14 @@ class RatingSums:
         """
         for start in range(0, len(rows), SORTED_AT_ONCE):
             some = slice(start, start + SORTED_AT_ONCE)
-            key, order = torch.sort(_key(rows[some], columns[some], n_rows), stable=True)
+            key, order = torch.sort(self._key(rows[some], columns[some], n_rows), stable=True)
             of_run, length = torch.unique_consecutive(key, return_counts=True)
             ahead = free[of_run] - (length.cumsum(0) - length)
             place = torch.arange(len(key), device=key.device)
             place += torch.repeat_interleave(ahead, length)
             free[of_run] += length
             place = place.to(self._columns.device)
-            self._columns[place] = (columns[some][order] % COLUMNS_OF_A_BLOCK).to(place.device)
+            self._columns[place] = (columns[some][order] % self._width).to(place.device)
             if self._values is not None and values is not None:
                 self._values[place] = values[some][order].to(place.device)
             if self._order is not None:
@@ -219,7 +226,6 @@ class RatingSums:
             )
             yield block.columns, met, rated
 
-
-def _key(rows: Tensor, columns: Tensor, n_rows: int) -> Tensor:
-    """Return a number for each row of each block, in the order in which they are kept."""
-    return (columns // COLUMNS_OF_A_BLOCK).long() * n_rows + rows
+    def _key(self, rows: Tensor, columns: Tensor, n_rows: int) -> Tensor:
+        """Return a number for each row of each block, in the order in which they are kept."""
+        return (columns // self._width).long() * n_rows + rows

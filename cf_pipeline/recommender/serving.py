@@ -256,7 +256,8 @@ class Recommender:
     def _encode(self, ratings: Mapping[str, float]) -> tuple[Tensor, Tensor]:
         low, high = self._scale
         for title, rating in ratings.items():
-            if not low <= rating <= high:
+            # As float32, which the ends of the scale are of: 9.9 is more than float32's 9.9.
+            if not low <= torch.tensor(rating, dtype=torch.float32).item() <= high:
                 raise ValueError(f"{title!r} is rated {rating}, but {low:g} to {high:g} are given.")
         # Two titles may mean the same movie: the last counts.
         found = {self.index_of(title): float(rating) for title, rating in ratings.items()}

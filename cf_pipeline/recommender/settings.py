@@ -22,7 +22,7 @@ class FitSettings(BaseModel):
         exclude=True,
         description="GiB that sorted copies of the ratings may take; if they need more, 16 bytes a "
         "rating or 24 with the ordinal likelihood, they stand in temporary files, in the folder "
-        "that TMPDIR names.",
+        "that TMPDIR names, which saves memory where it is on a disk.",
     )
 
 

@@ -15,7 +15,8 @@ def empty(n: int, dtype: torch.dtype, device: torch.device | None) -> torch.Tens
     """Return a tensor (n,) of `dtype` on the device, or in a temporary file if there is none.
 
     The file is in `tempfile.gettempdir()`, and has no name: whatever ends the process ends it too.
-    What is read or written of it is in memory as long as the system has room to spare.
+    What is read or written of it is in memory as long as the system has room to spare; where the
+    folder is a tmpfs, as /tmp may be, all of it is: name one on a disk in TMPDIR.
 
     Raises:
         OSError: there is no room for the file.

@@ -40,12 +40,15 @@ class Seen(NamedTuple):
 
     def take(self, rows: Tensor) -> Seen:
         """Return what the rows at the indices `rows` (n,) are not to be shown."""
+        starts, places = self.places(rows)
+        return type(self)(starts, self.columns[places])
+
+    def places(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return where each of `rows` (n,) would start, (n + 1,), and the places of its columns."""
         counts = self.starts.diff()[rows]
         starts = pad(counts.cumsum(0), (1, 0))
         shift = torch.repeat_interleave(self.starts[rows] - starts[:-1], counts)
-        return type(self)(
-            starts, self.columns[torch.arange(len(shift), device=rows.device) + shift]
-        )
+        return starts, torch.arange(len(shift), device=rows.device) + shift
 
 
 @torch.no_grad()

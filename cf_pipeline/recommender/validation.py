@@ -16,11 +16,13 @@ FIRST_RATING = datetime(1995, 1, 1, tzinfo=UTC)  # MovieLens opened in that year
 EXAMPLES = 5
 DUPLICATES = "ratings_have_no_duplicates"
 ON_SCALE = "ratings_are_on_the_scale"
+GREATEST = 1e15  # far below the root of float32's greatest number: squares are added up
 
 RATINGS_CHECKS: Mapping[str, str] = {
     "ratings_are_there": "There is at least one rating.",
     DUPLICATES: "No user rates a movie twice.",
-    ON_SCALE: "Every rating is on the dataset's scale, such as whole stars from 1 to 5.",
+    ON_SCALE: "Every rating is on the dataset's scale, such as whole stars from 1 to 5; without "
+    f"one it is a number from -{GREATEST:g} to {GREATEST:g}.",
     "ratings_have_possible_timestamps": "No rating is yet to come, and none of MovieLens is "
     "older than it (1995).",
 }
@@ -86,7 +88,7 @@ def broken_rows(
         if scale.step:
             on_scale &= (rating - scale.low) % scale.step == 0
     else:
-        on_scale = rating.abs() < float("inf")
+        on_scale = rating.abs() <= GREATEST
     possible = timestamp <= datetime.now(UTC)
     if first:
         possible &= timestamp >= first

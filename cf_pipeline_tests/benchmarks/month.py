@@ -31,7 +31,8 @@ from cf_pipeline.artifacts import ArtifactStore
 from cf_pipeline.champion import Champions, Decision
 from cf_pipeline.recommender import metrics
 from cf_pipeline.recommender.factor_model import STARS, FactorModel
-from cf_pipeline.recommender.promotion import PAIR, without
+from cf_pipeline.recommender.promotion import PAIR
+from cf_pipeline.recommender.row_differences import without
 from cf_pipeline.recommender.settings import GateSettings
 from cf_pipeline.recommender.split_files import read_part
 from cf_pipeline.recommender.splits import last_k_per_user

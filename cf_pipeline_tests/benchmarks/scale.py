@@ -155,6 +155,10 @@ def rows(measured: Measured, copied: float) -> Iterable[Row]:
         if key not in trained:
             yield _stage(key, figures)
     for (size, stage, _), figures in measured.items():
+        if stage == "pipeline" and "unfinished" not in figures:
+            told = {"sweeps": str(figures["passes"]), "RMSE": figures["rmse"]}
+            yield {"size": size, "stage": stage, **told}
+    for (size, stage, _), figures in measured.items():
         if stage == "sweeps" and "unfinished" not in figures:
             yield _sweep(size, figures, copied)
     for (size, stage, _), figures in measured.items():

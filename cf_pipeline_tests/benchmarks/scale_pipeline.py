@@ -2,7 +2,8 @@
 store to lists for every user.
 
 Each asset's seconds are those that it says itself, of its own work; the run's are all, Dagster and
-imports too, and its peak memory is that of its one process.
+imports too, and its peak memory is that of its one process. So few sweeps leave fewer samples than
+the default of 125: what those would take beyond, 4 bytes a weight and sample, is not in that.
 """
 
 import resource

@@ -67,6 +67,10 @@ def test_peers_do_the_same_ingest(peer, archive, ratings, tmp_path):
         np.testing.assert_array_equal(ids, np.unique(ratings[name]))
         np.testing.assert_array_equal(ids[encoded[name].to_numpy() - 1], kept[name])
     assert encoded["rating"].equals(kept["rating"])
+    for file in tmp_path.glob("*.parquet"):
+        row_group = pq.read_metadata(file).row_group(0)
+        codecs = {row_group.column(place).compression for place in range(row_group.num_columns)}
+        assert codecs == {"UNCOMPRESSED"}
 
 
 @MEASURED

@@ -1,6 +1,7 @@
 """Drift: real ratings replayed by time, honest and damaged, and whatever else may come."""
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 
@@ -224,6 +225,25 @@ def test_the_same_rating_is_not_new_for_want_of_a_timestamp_or_a_number() -> Non
     assert new_ratings(seen.sample(frac=1, random_state=0), parted_at_random(seen)).empty
     changed = seen.assign(user=seen["user"].where(seen.index != 2, "somebody else"))
     assert new_ratings(changed, parted_at_random(seen))["user"].tolist() == ["somebody else"]
+
+
+def test_a_thousand_weeks_of_ratings_with_ids_that_are_words_are_no_matter() -> None:
+    seen, random = parted(made(10, n_of_user=20, people_a_day=10)), np.random.default_rng(0)
+    n, n_weeks = 200_000, 1000
+    new = pd.DataFrame(
+        {
+            "user": pd.Categorical(random.integers(0, 500, n).astype(str)),
+            "movie": pd.Categorical(random.integers(0, 500, n).astype(str)),
+            "rating": random.integers(1, 6, n).astype(float),
+            "timestamp": MONDAY + pd.to_timedelta(7 * (np.arange(n) % n_weeks), unit="D"),
+        }
+    )
+    seen = seen.astype({"user": str, "movie": str})
+    start = time.perf_counter()
+    report = compare(seen, new, np.full((seen["part"] == "test").sum(), 3.0), np.full(n, 3.0))
+    assert time.perf_counter() - start < 6  # by a look at all rows for each week 10
+    assert [week.all.count for week in report.weeks] == [n // n_weeks] * n_weeks
+    assert len(new_ratings(pd.concat([new, seen[:9]]), seen)) == n
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 100), (-10, 10), (0.5, 5)])

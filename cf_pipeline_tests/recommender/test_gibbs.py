@@ -138,7 +138,7 @@ def test_a_sweep_leaves_unknowns_that_are_true_of_the_ratings_as_they_are(double
     kinds = [torch.randint(0, 2, (n, 2), generator=generator).double() for n in (9, 7)]
     side = SideFeatures(*kinds)
     pairs_alone = EncodedRatings(users, items, torch.ones(24))
-    by_user, by_item = both_sides(pairs_alone, 9, 7, 1, stars=False)
+    by_user, by_item = both_sides(pairs_alone, 9, 7, 1, with_values=False)
     of_users = low_rank_features(by_user, by_item, side.users, 2, 0)
     of_items = low_rank_features(by_item, by_user, side.items, 2, 0)
     one = torch.ones(())

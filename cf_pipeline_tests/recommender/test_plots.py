@@ -114,6 +114,15 @@ def test_bars_of_the_histogram_are_as_high_as_the_shares() -> None:
     assert left / right == pytest.approx(0.5, abs=0.03)
 
 
+def test_errors_beyond_the_scale_are_in_the_last_bin_of_the_histogram() -> None:
+    errors = np.array([-4.0] * 5 + [4.0] * 10)
+    beyond = np.append(errors[:-1], 1e12)
+    within, further = (
+        drawn_in(plots.error_histogram(of, 1.0), plots.BLUE)[60:] for of in (errors, beyond)
+    )
+    assert np.array_equal(within, further)
+
+
 def test_a_curve_may_lack_its_validation_part() -> None:
     untested = [{**row, "validation_rmse": None} for row in CURVE]
     png = plots.learning_curve(untested)

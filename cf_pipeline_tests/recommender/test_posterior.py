@@ -63,6 +63,7 @@ def test_predictions_are_those_of_the_samples_together(ordinal: bool) -> None:
         assert predicted.mean[place].item() == pytest.approx(mean, abs=1e-5)
         assert predicted.std[place].item() == pytest.approx(std, abs=1e-4)
         assert predicted.probabilities[place].tolist() == pytest.approx(probabilities, abs=1e-5)
+    assert torch.equal(posterior.predict_mean(USERS, ITEMS), predicted.mean)
 
 
 def test_the_mean_of_a_gaussian_rating_stays_on_the_scale() -> None:

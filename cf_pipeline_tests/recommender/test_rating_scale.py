@@ -72,7 +72,18 @@ def test_what_is_not_of_5_is_no_stars() -> None:
     assert RatingScale(1, 1).words(1) == ""
 
 
-@given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6))
+@pytest.mark.parametrize(
+    ("low", "high", "liked"), [(0.1, 9.9, 7.45), (0, 1.2, 0.9), (1000.1, 1000.9, 1000.7)]
+)
+def test_what_is_liked_is_so_though_float32_has_not_its_decimals(
+    low: float, high: float, liked: float
+) -> None:
+    ratings = torch.tensor([low, liked, high])
+    assert (ratings >= RatingScale.of(ratings).liked).tolist() == [False, True, True]
+    assert RatingScale.of(ratings).liked == pytest.approx(liked, rel=1e-12)
+
+
+@given(st.floats(-1e3, 1e3), st.floats(1e-2, 1e6))
 def test_all_of_a_scale_lies_where_it_should(low: float, width: float) -> None:
     scale = RatingScale(low, low + width)
     below, above = scale.y_range
@@ -233,6 +244,19 @@ def test_somebody_new_may_dislike_things_on_any_scale(
     assert not liked["predicted_rating"].equals(disliked["predicted_rating"])
     with pytest.raises(ValueError, match="'joke-1' is rated 11, but -10 to 10 are given"):
         recommender.recommend({"joke-1": 11})
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.1, 9.9), (-0.3, 1.2)])
+def test_somebody_new_may_give_the_ends_of_the_scale(
+    jester: tuple[Recommender, Posterior], low: float, high: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recommender, ends = jester[0], torch.tensor([low, high])
+    monkeypatch.setattr(recommender.model.rating, "rating_scale", RatingScale.of(ends))
+    for rating in (low, high, *ends.tolist()):
+        assert len(recommender.recommend({"joke-1": rating}))
+    for beyond in (low - 1e-4, high + 1e-4, 1e30, float("nan")):
+        with pytest.raises(ValueError, match="'joke-1' is rated"):
+            recommender.recommend({"joke-1": beyond})
 
 
 def some_model(tmp_path: Path, scale: tuple[float, float]) -> Path:

@@ -1,5 +1,6 @@
 """Sums over each row's ratings, against loops over the ratings in float64."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from cf_pipeline.recommender import rating_sums
 from cf_pipeline.recommender.moments import Moments
 from cf_pipeline.recommender.rating_sums import RatingSums
+from cf_pipeline_tests.recommender.memory import MEASURED, peak_memory
 
 Numbers = npt.NDArray[np.float64]
 
@@ -146,7 +148,8 @@ def test_it_does_not_matter_how_much_is_done_at_once(
     case: Case, columns: int, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(rating_sums, "COLUMNS_OF_A_BLOCK", columns)
+        for name in ("COLUMNS_OF_A_BLOCK", "MOST_COLUMNS_OF_A_BLOCK"):
+            patch.setattr(rating_sums, name, columns)
         in_blocks = case.sums(case.values, replaceable=True)
         moments_of_all = moments(in_blocks, single(case.table), single(case.offset))
         for name in ("SORTED_AT_ONCE", "RATINGS_AT_ONCE", "SUMS_AT_ONCE", "GRAMS_AT_ONCE"):
@@ -170,6 +173,21 @@ def test_a_total_is_the_sum_over_each_rows_ratings_of_what_their_columns_have(ca
     for sums in (case.sums(case.values), case.sums(None, on_disk=True)):
         found = sums.total(single(case.table)).numpy()
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
+
+
+MANY = 300_000
+
+
+def total_few(_: Path) -> None:
+    """Take the sums of few ratings of many rows and columns: one of each row."""
+    rows = torch.arange(MANY, dtype=torch.int32)
+    total = RatingSums(rows, rows.flip(0), None, MANY, MANY).total(torch.ones(MANY, 1))
+    assert (total == 1).all()
+
+
+@MEASURED
+def test_few_ratings_of_many_rows_and_columns_take_little_room(tmp_path: Path) -> None:
+    assert peak_memory(total_few, tmp_path) < 640 << 20  # blocks of 2048 columns took 1250 MiB
 
 
 def test_values_that_stay_cannot_be_replaced() -> None:

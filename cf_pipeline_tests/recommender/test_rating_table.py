@@ -215,6 +215,12 @@ def test_the_scale_is_that_of_the_dataset(tmp_path: Path) -> None:
         check_ratings_file(tmp_path / "ml-20m")
 
 
+def test_ratings_too_great_to_be_squared_are_refused() -> None:
+    frame = of_rows([(1, 1, 1e14, NOW), (1, 2, -1e30, NOW), (1, 3, 2e15, NOW), (2, 1, 0.0, NOW)])
+    (fault,) = faults_of_frame(frame, None, None).values()
+    assert [example["row"] for example in fault.examples] == ["1", "2"]
+
+
 def test_a_file_of_which_nobody_knows_the_dataset_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "ratings.parquet"
     pq.write_table(RATINGS_SCHEMA.empty_table(), path)

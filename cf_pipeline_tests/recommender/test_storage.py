@@ -51,12 +51,12 @@ def test_ratings_beyond_the_budget_are_in_files_and_no_others(full: None) -> Non
     ratings, side = some_ratings(400)
     many = EncodedRatings(*(column.repeat(1000) for column in ratings))
     sizes, gib = (len(side.users), len(side.items)), 2 * 8 * len(many.ratings) / 2**30
-    both_sides(many, *sizes, gib, stars=True)
-    both_sides(many, *sizes, gib / 2, stars=False)
+    both_sides(many, *sizes, gib, with_values=True)
+    both_sides(many, *sizes, gib / 2, with_values=False)
     with pytest.raises(OSError, match="memory_gib"):
-        both_sides(many, *sizes, gib * 0.99, stars=True)
+        both_sides(many, *sizes, gib * 0.99, with_values=True)
     with pytest.raises(OSError, match="memory_gib"):
-        both_sides(many, *sizes, gib, stars=True, replaceable=True)
+        both_sides(many, *sizes, gib, with_values=True, replaceable=True)
 
 
 def test_a_full_disk_is_an_error_that_says_what_to_do(full: None, folder: Path) -> None:
