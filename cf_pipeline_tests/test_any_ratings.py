@@ -50,7 +50,7 @@ class Pipeline:
         config = {"movielens_archive": {"sources": [str(self.archive)]}, **FAST}
         with dg.DagsterInstance.local_temp(str(self.root)) as instance:
             self.result = dg.materialize(
-                [*(defs.assets or []), *(defs.asset_checks or [])],  # type: ignore[list-item]
+                [*(defs.assets or []), *(defs.asset_checks or [])],  # type: ignore[list-item]  # Dagster types its own lists wider
                 instance=instance,
                 resources={"artifacts": Artifacts(root=str(self.root / "store")), "gate": Gate()},
                 run_config={"ops": {name: {"config": of} for name, of in config.items()}},

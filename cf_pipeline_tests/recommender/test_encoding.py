@@ -130,7 +130,7 @@ def test_a_part_that_is_none_is_refused(ratings: pd.DataFrame, tmp_path: Path) -
     split = Split(pa.Table.from_pandas(ratings), ratings["rating"].to_numpy() > 3, 1 << 16)
     path = split.write(tmp_path)
     with pytest.raises(ValueError, match=r"no part 'validation': choose one of train, test"):
-        read_part(path, "validation")  # type: ignore[arg-type]
+        read_part(path, "validation")  # type: ignore[arg-type]  # which is refused
 
 
 def test_what_is_written_into_mapped_ratings_reaches_no_file(tmp_path: Path) -> None:
