@@ -1,0 +1,57 @@
+"""Where the tasks of a run's results are worked on, as a Dagster resource."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import dagster as dg
+from pydantic import Field, PrivateAttr
+
+from cf_pipeline.deployment import DEPLOYMENT
+from cf_pipeline.recommender.executors import LOCAL
+
+if TYPE_CHECKING:
+    from cf_pipeline.recommender.executors import Executor
+    from cf_pipeline.recommender.ray_executor import RayExecutor
+
+
+# Dagster's resources are generic in what they give, which is themselves.
+class Compute(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Where blocks of ratings are worked on: in the run's own process, or on a Ray cluster.
+
+    What comes out is the same, so it decides nothing of what is in the store.
+    """
+
+    executor: Literal["local", "ray"] = Field(
+        "ray" if DEPLOYMENT.ray else "local",
+        description="'local': in the run's own process. 'ray': by the workers of a Ray cluster; "
+        "install cf_pipeline[ray]. Default: 'ray' where CF_PIPELINE_RAY names a cluster.",
+    )
+    address: str = Field(
+        DEPLOYMENT.ray or "local",
+        description="Of the cluster, for 'ray': 'auto' for the one that this machine belongs to, "
+        "'host:port', or 'local' for one of this machine's own cores, which lasts as long as the "
+        "run. Default: CF_PIPELINE_RAY.",
+    )
+    _started: RayExecutor | None = PrivateAttr(None)
+
+    def start(self, context: dg.AssetExecutionContext) -> Executor:
+        """Return the executor of the run, which is told where to log; the first call starts it.
+
+        Raises:
+            RayUnavailableError: Ray is not installed, or the cluster cannot be reached.
+        """
+        if self.executor == "local":
+            return LOCAL
+        if self._started is None:
+            from cf_pipeline.recommender.ray_executor import RayExecutor
+
+            self._started = RayExecutor.connect(self.address)
+        self._started.log = context.log.info
+        return self._started
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        """Leave the cluster, or end it if it was started for the run."""
+        if self._started is not None:
+            self._started.close()
+            self._started = None

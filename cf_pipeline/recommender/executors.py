@@ -1,0 +1,79 @@
+"""Where the tasks of a fit run: here, one after the other, or on a cluster (`ray_executor`).
+
+A fit is a row of maps over blocks: of users, of items, or of ratings. A task takes one block and
+what all tasks of the map share, and gives back what it found; it knows nothing of the others, so
+whoever runs it, in whatever order, the results are the same.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+Made = TypeVar("Made", covariant=True)
+Found = TypeVar("Found")
+
+
+class Part(NamedTuple):
+    """One task of a map: what it is called in logs and errors, and the arguments of its own.
+
+    `size` is how many ratings, or rows where there are no ratings, it is about: of that comes its
+    throughput.
+    """
+
+    name: str
+    size: int
+    arguments: tuple[Any, ...]
+
+
+class Kept(Protocol[Made]):
+    """What a task made and what stays where it was made: an argument of later tasks."""
+
+
+class BlockError(Exception):
+    """A task failed wherever it was tried; the message names its block."""
+
+    def __init__(self, task: str, error: BaseException) -> None:
+        super().__init__(f"{task} failed: {str(error).rstrip('.') or repr(error)}.")
+
+
+class Executor(Protocol):
+    """Runs tasks: functions of a module, whose arguments and results can be pickled."""
+
+    def keep(self, task: Callable[..., Made], parts: Sequence[Part]) -> Sequence[Kept[Made]]:
+        """Let `task` make something of each part, to be an argument of the tasks of `map`."""
+
+    def map(
+        self, task: Callable[..., Found], parts: Sequence[Part], *shared: object
+    ) -> Iterator[Found]:
+        """Yield, in the order of `parts`, what `task(*arguments, *shared)` returns.
+
+        Nothing that the arguments hold may be written to.
+
+        Raises:
+            BlockError: a task failed.
+        """
+
+
+class LocalExecutor:
+    """Runs every task in this process, in the order of the parts."""
+
+    def keep(self, task: Callable[..., Made], parts: Sequence[Part]) -> Sequence[Kept[Made]]:
+        """Keep what the tasks make in this process, or where they put it."""
+        return list(self.map(task, parts))
+
+    def map(
+        self, task: Callable[..., Found], parts: Sequence[Part], *shared: object
+    ) -> Iterator[Found]:
+        """Run a task whenever its result is asked for."""
+        for part in parts:
+            try:
+                found = task(*part.arguments, *shared)
+            except Exception as error:
+                raise BlockError(part.name, error) from error
+            yield found
+
+
+LOCAL = LocalExecutor()
