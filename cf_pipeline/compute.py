@@ -23,12 +23,12 @@ class Compute(dg.ConfigurableResource):  # type: ignore[type-arg]
     """
 
     executor: Literal["local", "ray"] = Field(
-        "ray" if DEPLOYMENT.ray else "local",
+        default="ray" if DEPLOYMENT.ray else "local",
         description="'local': in the run's own process. 'ray': by the workers of a Ray cluster; "
         "install cf_pipeline[ray]. Default: 'ray' where CF_PIPELINE_RAY names a cluster.",
     )
     address: str = Field(
-        DEPLOYMENT.ray or "local",
+        default=DEPLOYMENT.ray or "local",
         description="Of the cluster, for 'ray': 'auto' for the one that this machine belongs to, "
         "'host:port', or 'local' for one of this machine's own cores, which lasts as long as the "
         "run. Default: CF_PIPELINE_RAY.",
@@ -50,7 +50,7 @@ class Compute(dg.ConfigurableResource):  # type: ignore[type-arg]
         self._started.log = context.log.info
         return self._started
 
-    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
         """Leave the cluster, or end it if it was started for the run."""
         if self._started is not None:
             self._started.close()

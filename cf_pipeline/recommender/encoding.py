@@ -18,7 +18,7 @@ from cf_pipeline.recommender.split_files import PARTS, Part, row_groups
 from cf_pipeline.recommender.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
     from typing import TypeAlias
 
@@ -65,7 +65,9 @@ def encode_split(split: Path, users: Vocabulary, movies: Vocabulary, directory: 
         write_encoded(encoded(split, users, movies, part), n, directory, part)
 
 
-def write_encoded(columns: Iterable[Columns], n: int, directory: Path, part: str) -> None:
+def write_encoded(
+    columns: Iterable[Sequence[npt.NDArray[np.generic]]], n: int, directory: Path, part: str
+) -> None:
     """Write `n` encoded ratings as they come, as the files of `part`."""
     with ExitStack() as stack:
         files = []

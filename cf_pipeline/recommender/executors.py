@@ -40,10 +40,20 @@ class BlockError(Exception):
 
 
 class Executor(Protocol):
-    """Runs tasks: functions of a module, whose arguments and results can be pickled."""
+    """Runs tasks: functions of a module, whose arguments and results can be pickled.
 
-    def keep(self, task: Callable[..., Made], parts: Sequence[Part]) -> Sequence[Kept[Made]]:
-        """Let `task` make something of each part, to be an argument of the tasks of `map`."""
+    `in_process` says that they run where they are asked for, so that nothing needs to be.
+    """
+
+    in_process: bool
+
+    def keep(
+        self, task: Callable[..., Made], parts: Sequence[Part], *shared: object
+    ) -> Sequence[Kept[Made]]:
+        """Let `task` make something of each part, as `map` does, to be an argument of its tasks.
+
+        It stays where it was made; a failure may show only where it is an argument.
+        """
 
     def map(
         self, task: Callable[..., Found], parts: Sequence[Part], *shared: object
@@ -60,9 +70,13 @@ class Executor(Protocol):
 class LocalExecutor:
     """Runs every task in this process, in the order of the parts."""
 
-    def keep(self, task: Callable[..., Made], parts: Sequence[Part]) -> Sequence[Kept[Made]]:
+    in_process = True
+
+    def keep(
+        self, task: Callable[..., Made], parts: Sequence[Part], *shared: object
+    ) -> Sequence[Kept[Made]]:
         """Keep what the tasks make in this process, or where they put it."""
-        return list(self.map(task, parts))
+        return list(self.map(task, parts, *shared))
 
     def map(
         self, task: Callable[..., Found], parts: Sequence[Part], *shared: object

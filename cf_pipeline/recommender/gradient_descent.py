@@ -137,7 +137,7 @@ def _features(
         train = EncodedRatings(*(column.cpu() for column in train))
         side = SideFeatures(*(features.cpu() for features in side))
     sizes = len(side.users), len(side.items)
-    users, items = both_sides(train, *sizes, settings.memory_gib, with_values=False)
+    users, items = both_sides(train, *sizes, settings, with_values=False)
     rank, seed = settings.feature_rank, settings.seed
     return {
         "user": low_rank_features(users, items, side.users, rank, seed).to(device),

@@ -14,7 +14,25 @@ YRange = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
 class FitSettings(BaseModel):
-    """Settings that decide nothing of what comes out of a fit: no dump of settings has them."""
+    """Settings of how a fit goes about its work.
+
+    Those that decide nothing of what comes out of it are in no dump of settings.
+    """
+
+    block_ratings: int = Field(
+        1 << 22,
+        gt=0,
+        description="Ratings of the users, or of the movies, that a task works on at a time. Each "
+        "such block has random numbers of its own, so this decides what is drawn; fewer keep more "
+        "workers busy, but cost more in all.",
+    )
+    checkpoint_seconds: FiniteFloat = Field(
+        60.0,
+        gt=0,
+        exclude=True,
+        description="How often a fit writes down where it stands, to go on from there if its "
+        "process dies. One that ends sooner writes nothing.",
+    )
 
     memory_gib: FiniteFloat = Field(
         4.0,
@@ -22,7 +40,8 @@ class FitSettings(BaseModel):
         exclude=True,
         description="GiB that sorted copies of the ratings may take; if they need more, 16 bytes a "
         "rating or 24 with the ordinal likelihood, they stand in temporary files, in the folder "
-        "that TMPDIR names, which saves memory where it is on a disk.",
+        "that TMPDIR names, which saves memory where it is on a disk. For fits in the run's own "
+        "process; a cluster has a budget of its own.",
     )
 
 
