@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Literal
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
+from cf_pipeline.caching import Metadata
 from cf_pipeline.deployment import DEPLOYMENT
+from cf_pipeline.metadata import table_of
 from cf_pipeline.recommender.executors import LOCAL
 
 if TYPE_CHECKING:
@@ -35,8 +37,10 @@ class Compute(dg.ConfigurableResource):  # type: ignore[type-arg]
     )
     _started: RayExecutor | None = PrivateAttr(None)
 
-    def start(self, context: dg.AssetExecutionContext) -> Executor:
+    def start(self, context: dg.AssetExecutionContext, device: str = "cpu") -> Executor:
         """Return the executor of the run, which is told where to log; the first call starts it.
+
+        `device` is a torch device for its tasks, or 'auto': a GPU where the cluster has any.
 
         Raises:
             RayUnavailableError: Ray is not installed, or the cluster cannot be reached.
@@ -47,11 +51,16 @@ class Compute(dg.ConfigurableResource):  # type: ignore[type-arg]
             from cf_pipeline.recommender.ray_executor import RayExecutor
 
             self._started = RayExecutor.connect(self.address)
-        self._started.log = context.log.info
-        return self._started
+        return self._started.on(device, context.log.info)
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
         """Leave the cluster, or end it if it was started for the run."""
         if self._started is not None:
             self._started.close()
             self._started = None
+
+
+def nodes_of(executor: Executor) -> Metadata:
+    """Return what each node did for a result, as metadata of it; nothing where there is one."""
+    rows = [usage.shown() for usage in executor.usage()]
+    return {"nodes": table_of(rows)} if rows else {}

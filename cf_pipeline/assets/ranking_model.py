@@ -10,9 +10,11 @@ from cf_pipeline.artifacts import Artifact
 from cf_pipeline.assets.factor_model import WITHOUT_VALIDATION
 from cf_pipeline.caching import Artifacts, Metadata
 from cf_pipeline.code_version import code_version
+from cf_pipeline.compute import Compute, nodes_of
 from cf_pipeline.devices import training_on
 from cf_pipeline.metadata import picture, rows_of, table_of
 from cf_pipeline.recommender.settings import RankingSettings
+from cf_pipeline.store_layout import scratch_of
 from cf_pipeline.training_part import load_training_part
 
 ROWS_TO_SHOW = 5
@@ -33,6 +35,7 @@ class RankingModelConfig(RankingSettings, dg.Config):
 def ranking_model(
     context: dg.AssetExecutionContext,
     artifacts: dg.ResourceParam[Artifacts],
+    compute: Compute,
     config: RankingModelConfig,
     train_test_split: Artifact,
     vocabularies: Artifact,
@@ -58,7 +61,8 @@ def ranking_model(
         from cf_pipeline.recommender.serving import History, Recommender
         from cf_pipeline.recommender.split_files import read_part
 
-        device = resolve_device(config.device, sparse=True)
+        executor, scratch = compute.start(context, config.device), scratch_of(directory)
+        device = resolve_device(config.device, sparse=True, executor=executor)
         folder = factor_model.verified()
         of_factor_model = json.loads((folder / "settings.json").read_bytes())
         carve = of_factor_model["validation_fraction"], of_factor_model["seed"]
@@ -69,9 +73,11 @@ def ranking_model(
                 part.side,
                 FactorModel.load(folder, device),
                 config,
-                *part.ratings.carve(*carve),
+                *part.ratings.carve_into(scratch, *carve),
                 FactorModel.load(folder, device, WITHOUT_VALIDATION),
                 context.log.info,
+                executor,
+                scratch,
             )
         split = train_test_split.path("train_test_split.parquet")
         test = read_part(split, "test", ["user", "movie"])
@@ -100,6 +106,7 @@ def ranking_model(
             "weight_of_predicted_rating": fitted.model.weight,
             "validation_ndcg_at_10": chosen["ndcg_all"],
             **shown_of_weights,
+            **nodes_of(executor),
             **({f"list_of_user_{someone}": table_of(rows_of(shown))} if len(shown) else {}),
         }
 

@@ -28,6 +28,29 @@ class Part(NamedTuple):
     arguments: tuple[Any, ...]
 
 
+class Usage(NamedTuple):
+    """What one node of a cluster did: tasks, the ratings they were about, how long, how many late.
+
+    A straggler is a task that took twice the median of its map, and a second more.
+    """
+
+    node: str
+    tasks: int
+    ratings: int
+    busy_seconds: float
+    stragglers: int
+
+    def shown(self) -> dict[str, str | int | float]:
+        """Return it as the row of a table."""
+        return {
+            "node": self.node,
+            "tasks": self.tasks,
+            "busy_seconds": round(self.busy_seconds, 1),
+            "ratings_a_second": round(self.ratings / max(self.busy_seconds, 1e-9)),
+            "stragglers": self.stragglers,
+        }
+
+
 class Kept(Protocol[Made]):
     """What a task made and what stays where it was made: an argument of later tasks."""
 
@@ -66,6 +89,9 @@ class Executor(Protocol):
             BlockError: a task failed.
         """
 
+    def usage(self) -> list[Usage]:
+        """Return what each node did since the last call; nothing in the process itself."""
+
 
 class LocalExecutor:
     """Runs every task in this process, in the order of the parts."""
@@ -88,6 +114,10 @@ class LocalExecutor:
             except Exception as error:
                 raise BlockError(part.name, error) from error
             yield found
+
+    def usage(self) -> list[Usage]:
+        """Return nothing: there is one process."""
+        return []
 
 
 LOCAL = LocalExecutor()

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cf_pipeline.recommender import distillation, gradient_descent
+from cf_pipeline.recommender.executors import LOCAL
 from cf_pipeline.recommender.fits import resolve_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     import torch
 
+    from cf_pipeline.recommender.executors import Executor
     from cf_pipeline.recommender.features import SideFeatures
     from cf_pipeline.recommender.fits import Fit
     from cf_pipeline.recommender.minibatches import EncodedRatings
@@ -24,12 +27,21 @@ def fit(
     settings: FactorModelSettings,
     validation: EncodedRatings | None = None,
     log: Callable[[str], None] = lambda _: None,
+    executor: Executor = LOCAL,
+    folder: Path | None = None,
 ) -> Fit:
-    """Fit by `settings.method`; see `distillation.fit` and `gradient_descent.fit`."""
-    method = distillation.fit if settings.method == "gibbs" else gradient_descent.fit
-    return method(train, side, settings, validation, log)
+    """Fit by `settings.method`; see `distillation.fit` and `gradient_descent.fit`.
+
+    Gradient descent is no map over blocks: it has no use for an `executor`, nor for a `folder`.
+    """
+    if settings.method == "gradient_descent":
+        return gradient_descent.fit(train, side, settings, validation, log)
+    return distillation.fit(train, side, settings, validation, log, executor, folder)
 
 
-def device_for(settings: FactorModelSettings, name: str) -> torch.device:
-    """Return the device `name` for a fit by `settings.method`."""
-    return resolve_device(name, sparse=settings.method == "gibbs")
+def device_for(
+    settings: FactorModelSettings, name: str, executor: Executor = LOCAL
+) -> torch.device:
+    """Return the device `name` for a fit by `settings.method`, in this process."""
+    by_blocks = settings.method == "gibbs"
+    return resolve_device(name, sparse=by_blocks, executor=executor if by_blocks else LOCAL)

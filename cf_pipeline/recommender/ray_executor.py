@@ -1,1 +1,218 @@
-"""Tasks on a Ray cluster."""
+"""Tasks on a Ray cluster: its extra is `ray`, and nothing else imports Ray.
+
+What tasks share travels through the object store, once to each node for a map. What they keep stays
+there, on the node where it was made: later tasks go where their block is. A task whose worker or
+node dies is run again by Ray, and what died with a node is made again from what it was made of,
+which for blocks are files. An object store that is full goes on on the disk.
+
+The files that ratings are in must be on every node, under the same path.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import fields, is_dataclass, replace
+from statistics import median
+from typing import Any, NamedTuple, Self, TypeVar
+
+import ray
+import torch
+
+from cf_pipeline.recommender.executors import BlockError, Kept, Part, Usage
+from cf_pipeline.recommender.minibatches import EncodedRatings
+from cf_pipeline.recommender.rating_sums import RatingSums
+
+Found = TypeVar("Found")
+RETRIES = 8  # of a task whose worker or node dies
+SECONDS_BETWEEN_LINES = 20.0
+STRAGGLES, LEAST_SECONDS = 2.0, 1.0  # times the median of its map, and beyond it: a straggler
+THREADS = "OMP_NUM_THREADS"
+
+
+class RayUnavailableError(RuntimeError):
+    """There is no cluster that tasks could run on."""
+
+
+class _Done(NamedTuple):
+    """Where a task ran, and how long."""
+
+    node: str
+    seconds: float
+
+
+class RayExecutor:
+    """Runs tasks on the workers of a Ray cluster, a core or a GPU each.
+
+    `log` is told of progress and of tasks that take much longer than others.
+    """
+
+    in_process = False
+
+    def __init__(self, gpus: bool = False, log: Callable[[str], None] = lambda _: None) -> None:
+        self.log = log
+        self._gpus = gpus
+        self._usage: dict[str, Usage] = {}
+        self._last_line = time.monotonic()
+        _register()
+
+    @classmethod
+    def connect(cls, address: str) -> Self:
+        """Connect to the cluster at an `address`; 'local' starts one of this machine's cores.
+
+        Raises:
+            RayUnavailableError: the cluster cannot be reached.
+        """
+        local = address == "local"
+        try:
+            if not ray.is_initialized():
+                ray.init(
+                    address,
+                    include_dashboard=False if local else None,
+                    log_to_driver=False,
+                    logging_level=logging.WARNING,
+                )
+        except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+            raise RayUnavailableError(
+                f"The Ray cluster {address!r} cannot be reached ({error}): start it, name another "
+                "in CF_PIPELINE_RAY or in the config of the resource compute, or choose the "
+                "executor 'local'."
+            ) from error
+        return cls()
+
+    def on(self, device: str, log: Callable[[str], None]) -> RayExecutor:
+        """Return an executor of the same cluster, whose tasks take a GPU each or a core.
+
+        A GPU if `device` is a cuda device, or if it is 'auto' and the cluster has any.
+
+        Raises:
+            RayUnavailableError: a GPU is asked for, and there is none.
+        """
+        asked, has_gpus = device.startswith("cuda"), ray.cluster_resources().get("GPU", 0) > 0
+        if asked and not has_gpus:
+            raise RayUnavailableError(
+                f"Device {device!r} is asked for, and the Ray cluster has no GPU: choose 'auto' or "
+                "'cpu'."
+            )
+        return RayExecutor(asked or (device == "auto" and has_gpus), log)
+
+    def close(self) -> None:
+        """Leave the cluster, which ends if it was started here."""
+        ray.shutdown()
+
+    def keep(
+        self, task: Callable[..., Found], parts: Sequence[Part], *shared: object
+    ) -> Sequence[Kept[Found]]:
+        """Let tasks put what they make into the object store of the node where they run."""
+        given = [ray.put(value) for value in shared]
+        run = _run.options(num_returns=2, num_cpus=1, max_retries=RETRIES, name=task.__name__)
+        return [run.remote(task, False, *part.arguments, *given)[0] for part in parts]
+
+    def map(
+        self, task: Callable[..., Found], parts: Sequence[Part], *shared: object
+    ) -> Iterator[Found]:
+        """Run all tasks at once, as many as there are workers, and yield their results in order."""
+        given = [ray.put(value) for value in shared]
+        run = _run.options(
+            num_returns=2,
+            num_cpus=0 if self._gpus else 1,
+            num_gpus=1 if self._gpus else 0,
+            max_retries=RETRIES,
+            name=task.__name__,
+        )
+        waiting = [run.remote(task, self._gpus, *part.arguments, *given) for part in parts]
+        done: list[_Done] = []
+        try:
+            for part, (found, how) in zip(parts, waiting, strict=True):
+                self._wait(part, found, len(done), len(parts))
+                try:
+                    result, record = ray.get([found, how])
+                except ray.exceptions.RayError as error:
+                    cause = getattr(error, "cause", None) or error
+                    raise BlockError(part.name, cause) from cause
+                done.append(record)
+                yield result
+        finally:
+            for found, _ in waiting[len(done) :]:
+                with suppress(Exception):  # one that failed cannot be stopped
+                    ray.cancel(found)
+        self._account(parts, done)
+
+    def usage(self) -> list[Usage]:
+        """Return what each node did since the last call."""
+        found = [self._usage[node] for node in sorted(self._usage)]
+        self._usage = {}
+        return found
+
+    def _wait(self, part: Part, found: ray.ObjectRef[Any], n_done: int, n: int) -> None:
+        began = time.monotonic()
+        while not ray.wait([found], timeout=SECONDS_BETWEEN_LINES, fetch_local=False)[0]:
+            self.log(
+                f"{part.name}: waited {time.monotonic() - began:.0f} s, {n_done} of {n} tasks are "
+                f"done, {len(_alive())} nodes are up."
+            )
+
+    def _account(self, parts: Sequence[Part], done: Sequence[_Done]) -> None:
+        usual = median(record.seconds for record in done) if done else 0.0
+        for part, record in zip(parts, done, strict=True):
+            late = record.seconds - usual > max(LEAST_SECONDS, (STRAGGLES - 1) * usual)
+            before = self._usage.get(record.node, Usage(record.node, 0, 0, 0.0, 0))
+            self._usage[record.node] = Usage(
+                record.node,
+                before.tasks + 1,
+                before.ratings + part.size,
+                before.busy_seconds + record.seconds,
+                before.stragglers + late,
+            )
+            if late and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
+                self._last_line = time.monotonic()
+                self.log(
+                    f"{part.name} took {record.seconds:.1f} s on {record.node}, the median is "
+                    f"{usual:.1f} s."
+                )
+
+
+@ray.remote
+def _run(task: Callable[..., Any], gpu: bool, *arguments: Any) -> tuple[Any, _Done]:
+    _register()
+    torch.set_num_threads(int(os.environ.get(THREADS, 1)))
+    began = time.perf_counter()
+    device = torch.device("cuda" if gpu and torch.cuda.is_available() else "cpu")
+    found = task(*(_on(device, argument) for argument in arguments))
+    node = ray.get_runtime_context().get_node_id()[:8]
+    where = f"{ray.util.get_node_ip_address()} {node}"
+    return found, _Done(where, time.perf_counter() - began)
+
+
+def _on(device: torch.device, value: Any) -> Any:
+    """Return a value with its tensors on a device; ratings stay, of which tasks take some."""
+    if isinstance(value, EncodedRatings):
+        return value
+    if isinstance(value, torch.Tensor | RatingSums):
+        return value.to(device)
+    if isinstance(value, tuple):
+        parts = [_on(device, one) for one in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    if is_dataclass(value) and not isinstance(value, type):
+        moved = {of.name: _on(device, getattr(value, of.name)) for of in fields(value)}
+        return replace(value, **moved)
+    return value
+
+
+def _register() -> None:
+    """Let tensors travel as arrays, which readers map out of the object store without a copy."""
+    ray.util.register_serializer(torch.Tensor, serializer=_to_array, deserializer=torch.from_numpy)
+    # Nothing is written into what a task is given.
+    warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+
+
+def _to_array(tensor: torch.Tensor) -> Any:
+    return tensor.detach().cpu().numpy()
+
+
+def _alive() -> list[Any]:
+    return [node for node in ray.nodes() if node["Alive"]]
