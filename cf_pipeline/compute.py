@@ -51,6 +51,7 @@ class Compute(dg.ConfigurableResource):  # type: ignore[type-arg]
             from cf_pipeline.recommender.ray_executor import RayExecutor
 
             self._started = RayExecutor.connect(self.address)
+            context.log.info(f"Working on a Ray cluster: {self._started.described()}.")
         return self._started.on(device, context.log.info)
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002

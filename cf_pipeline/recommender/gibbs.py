@@ -14,6 +14,7 @@ after a burn-in are samples of the posterior, and the mean of what they predict 
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from cf_pipeline.recommender.minibatches import EncodedRatings
     from cf_pipeline.recommender.settings import GibbsSettings
 
-SWEEPS_BETWEEN_LINES = 25
+SWEEPS_BETWEEN_LINES, SECONDS_BETWEEN_LINES = 25, 30.0
 USERS, ITEMS, OF_LIKELIHOOD = range(3)  # whose a stream of random numbers is
 
 
@@ -95,6 +96,7 @@ def fit(
     about |= {"users": len(side.users), "items": len(side.items)}
     checkpoints = Checkpoints(folder, about, settings.checkpoint_seconds, log) if folder else None
     done, samples, trace = 0, _Samples(len(kept)), list[Sweep]()
+    logged = time.monotonic()
     if checkpoints and (found := checkpoints.load(train.ratings.device)):
         done, trace = found.step, [Sweep(*row) for row in found.facts["trace"]]
         sampler.restore(found.tensors)
@@ -116,7 +118,9 @@ def fit(
                 sampler.items.prior_std,
             )
         )
-        if sweep % SWEEPS_BETWEEN_LINES == 0 or sweep == settings.sweeps:
+        late = time.monotonic() - logged > SECONDS_BETWEEN_LINES
+        if late or sweep % SWEEPS_BETWEEN_LINES == 0 or sweep == settings.sweeps:
+            logged = time.monotonic()
             known = {name: value for name, value in trace[-1]._asdict().items() if value}
             log(", ".join(f"{name} {value:.4g}" for name, value in known.items()))
         if checkpoints and checkpoints.due:

@@ -84,6 +84,12 @@ class RayExecutor:
             ) from error
         return cls()
 
+    def described(self) -> str:
+        """Return what there is of the cluster, for a log."""
+        of = ray.cluster_resources()
+        counts = {"nodes": len(_alive()), "cores": of.get("CPU", 0), "GPUs": of.get("GPU", 0)}
+        return ", ".join(f"{int(n)} {name}" for name, n in counts.items())
+
     def on(self, device: str, log: Callable[[str], None]) -> RayExecutor:
         """Return an executor of the same cluster, whose tasks take a GPU each or a core.
 
@@ -109,7 +115,13 @@ class RayExecutor:
     ) -> Sequence[Kept[Found]]:
         """Let tasks put what they make into the object store of the node where they run."""
         given = [ray.put(value) for value in shared]
-        run = _run.options(num_returns=2, num_cpus=1, max_retries=RETRIES, name=task.__name__)
+        run = _run.options(
+            num_returns=2,
+            num_cpus=1,
+            max_retries=RETRIES,
+            name=task.__name__,
+            scheduling_strategy="SPREAD",  # later tasks go where these were
+        )
         return [run.remote(task, False, *part.arguments, *given)[0] for part in parts]
 
     def map(
