@@ -169,7 +169,7 @@ def count_rows(ratings: EncodedRatings, side: SideName, n_rows: int, executor: E
     """
     n = len(ratings.ratings)
     parts = [
-        Part(f"ratings {start:,} to {min(n, start + COUNTED_BY_A_TASK):,}", 0, (start,))
+        Part(f"Ratings {start:,} to {min(n, start + COUNTED_BY_A_TASK):,}", 0, (start,))
         for start in range(0, n, COUNTED_BY_A_TASK)
     ]
     counts = torch.zeros(n_rows, dtype=torch.long, device=ratings.ratings.device)

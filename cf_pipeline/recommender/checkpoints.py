@@ -79,6 +79,8 @@ class Checkpoints:
         One that is damaged, or is another fit's, is none.
         """
         path = self._folder / STATE
+        if not path.exists():
+            return None
         try:
             with safe_open(path, "pt") as file:
                 about = json.loads(file.metadata()["about"])
@@ -89,8 +91,6 @@ class Checkpoints:
             added = [
                 load_file(self._added(number), str(device)) for number in range(about["n_added"])
             ]
-        except FileNotFoundError:
-            return None
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             self._log(f"Not going on from {path}, which cannot be read: {error!r}")
             return None

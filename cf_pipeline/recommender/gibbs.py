@@ -94,6 +94,7 @@ def fit(
     seen = _Seen(validation, executor)
     about = {"settings": settings.model_dump(), "ratings": len(train.ratings)}
     about |= {"users": len(side.users), "items": len(side.items)}
+    about |= {"validation": len(validation.ratings) if validation else 0}
     checkpoints = Checkpoints(folder, about, settings.checkpoint_seconds, log) if folder else None
     done, samples, trace = 0, _Samples(len(kept)), list[Sweep]()
     logged = time.monotonic()

@@ -153,9 +153,11 @@ class EncodedRatings(NamedTuple):
 class _MappedRatings(EncodedRatings):
     """Ratings in files that are mapped into memory."""
 
-    source: tuple[Path, str]
+    source: tuple[Path, str] | None = None  # of what `_replace` makes of them
 
-    def __reduce__(self) -> tuple[Callable[..., EncodedRatings], tuple[Path, str]]:
+    def __reduce__(self) -> tuple[Callable[..., EncodedRatings], tuple[object, ...]]:
+        if self.source is None:
+            return EncodedRatings, tuple(self)
         return EncodedRatings.load, self.source
 
 
