@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Self, TypeAlias, TypeVar
 import torch
 
 from cf_pipeline.recommender.executors import Part
+from cf_pipeline.recommender.rating_scale import STARS
 from cf_pipeline.recommender.rating_sums import RatingSums
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from cf_pipeline.recommender.executors import Executor, Kept
     from cf_pipeline.recommender.minibatches import EncodedRatings
+    from cf_pipeline.recommender.rating_scale import RatingScale
 
 Found = TypeVar("Found")
 SideName: TypeAlias = Literal["users", "items"]
@@ -24,13 +26,17 @@ COUNTED_BY_A_TASK = 1 << 24  # ratings
 
 
 class BlockKind(NamedTuple):
-    """How blocks of one side are made: what `RatingSums` are told beside the ratings."""
+    """How blocks of one side are made: what `RatingSums` are told beside the ratings.
+
+    Values, where there are any, are the ratings of a `scale` as stars.
+    """
 
     side: SideName
     n_columns: int
     with_values: bool
     replaceable: bool
     on_disk: bool
+    scale: RatingScale = STARS
 
 
 class Blocks:
@@ -148,7 +154,7 @@ def make_block(rows: slice, n_rows: int, kind: BlockKind, ratings: EncodedRating
     return RatingSums(
         mine,
         others,
-        values if kind.with_values else None,
+        kind.scale.in_stars(values) if kind.with_values else None,
         rows.stop - rows.start,
         kind.n_columns,
         replaceable=kind.replaceable,

@@ -14,7 +14,7 @@ from torch.special import ndtr
 from cf_pipeline.recommender import gibbs
 from cf_pipeline.recommender.draws import normal
 from cf_pipeline.recommender.executors import LOCAL, Part
-from cf_pipeline.recommender.factor_model import STARS, FactorModel
+from cf_pipeline.recommender.factor_model import FactorModel
 from cf_pipeline.recommender.fits import Fit, constant_fit, resolve_y_range
 from cf_pipeline.recommender.posterior import levels_of
 from cf_pipeline.recommender.rating_scale import RatingScale
@@ -48,9 +48,7 @@ def fit(
 ) -> Fit:
     """Sample the posterior and distil it, on the device where the ratings are; see `gibbs.fit`.
 
-    The sampler, whose priors are for stars, takes the ratings as if their scale were 1 to 5: what
-    it finds is the same on every scale. The progress is on the scale of the ratings, but for the
-    spread of weights.
+    The progress is on the scale of the ratings, but for the spread of weights.
 
     Raises:
         BlockError: a block of ratings, or of users, cannot be worked on.
@@ -63,15 +61,7 @@ def fit(
         return constant_fit(scale, side, settings, validation, log)
     y_range = resolve_y_range(settings, scale)
 
-    def in_stars(part: EncodedRatings) -> EncodedRatings:
-        if scale == STARS:
-            return part  # as they are, and no copy
-        return part._replace(ratings=1 + (part.ratings - scale.low) / scale.star)
-
-    of_validation = in_stars(validation) if validation else None
-    posterior, trace = gibbs.fit(
-        in_stars(train), side, settings, of_validation, log, executor, folder
-    )
+    posterior, trace = gibbs.fit(train, side, settings, validation, log, executor, folder, scale)
     posterior = posterior.to_scale(scale, levels_of(train.ratings))
     progress: list[dict[str, float | None]] = [
         sweep._asdict()

@@ -29,6 +29,7 @@ from cf_pipeline.recommender.gibbs_side import Side
 from cf_pipeline.recommender.likelihoods import GaussianLikelihood, Likelihood, OrdinalLikelihood
 from cf_pipeline.recommender.posterior import Posterior, Sample, levels_of
 from cf_pipeline.recommender.predictions import predict_mean
+from cf_pipeline.recommender.rating_scale import STARS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from cf_pipeline.recommender.executors import Executor
     from cf_pipeline.recommender.features import SideFeatures
     from cf_pipeline.recommender.minibatches import EncodedRatings
+    from cf_pipeline.recommender.rating_scale import RatingScale
     from cf_pipeline.recommender.settings import GibbsSettings
 
 SWEEPS_BETWEEN_LINES, SECONDS_BETWEEN_LINES = 25, 30.0
@@ -74,8 +76,12 @@ def fit(
     log: Callable[[str], None] = lambda _: None,
     executor: Executor = LOCAL,
     folder: Path | None = None,
+    scale: RatingScale = STARS,
 ) -> Sampled:
     """Sample factors and biases of every user and item, on the device where the ratings are.
+
+    The priors are for stars: ratings of a `scale` are taken as if it were 1 to 5, and the samples
+    are of such. What is found is the same on every scale.
 
     Samples are reproducible for `settings.seed` and `settings.block_ratings`, whatever the
     `executor`: bit for bit on a CPU, and on a GPU as far as its sparse products are. Beside the
@@ -89,9 +95,9 @@ def fit(
         FloatingPointError: the sampler diverged.
         ValueError: the burn-in leaves no sweep, or all ratings are equal.
     """
-    sampler = Sampler(train, side, settings, executor)
+    sampler = Sampler(train, side, settings, executor, scale)
     kept = _kept_sweeps(settings)
-    seen = _Seen(validation, executor)
+    seen = _Seen(validation, scale, executor)
     about = {"settings": settings.model_dump(), "ratings": len(train.ratings)}
     about |= {"users": len(side.users), "items": len(side.items)}
     about |= {"validation": len(validation.ratings) if validation else 0}
@@ -129,7 +135,7 @@ def fit(
             checkpoints.save(sweep, sampler.state | seen.state, facts, samples.each())
     posterior = Posterior.of_stacked(samples.stacked, sampler.levels, sampler.ordinal)
     if not sampler.ordinal:
-        posterior = posterior.calibrated(train)
+        posterior = posterior.calibrated(train, scale)
     return Sampled(posterior, trace)
 
 
@@ -159,12 +165,13 @@ class Sampler:
         side: SideFeatures,
         settings: GibbsSettings,
         executor: Executor = LOCAL,
+        scale: RatingScale = STARS,
     ) -> None:
         ratings = train.ratings
         n_users, n_items = len(side.users), len(side.items)
         rank, seed, width = settings.feature_rank, settings.seed, settings.sampled_factors + 1
         self.ordinal = settings.likelihood == "ordinal"
-        self.levels = levels_of(ratings, self.ordinal)
+        self.levels = scale.in_stars(levels_of(ratings, self.ordinal)).unique()
         if len(self.levels) < 2:
             raise ValueError(
                 f"All ratings are {self.levels.tolist()}, which says nothing of anybody: train on "
@@ -177,6 +184,7 @@ class Sampler:
             settings,
             with_values=True,
             replaceable=self.ordinal,
+            scale=scale,
             executor=executor,
         )
         self.users, self.items = (
@@ -187,7 +195,7 @@ class Sampler:
             )
         )
         likelihood = OrdinalLikelihood if self.ordinal else GaussianLikelihood
-        self.likelihood: Likelihood = likelihood(train, n_users, self.levels)
+        self.likelihood: Likelihood = likelihood(train, n_users, self.levels, scale)
         self._key = seed, OF_LIKELIHOOD
         self._whole = torch.ones_like(self.items.bias)
 
@@ -255,8 +263,11 @@ class _Samples:
 class _Seen:
     """The mean of what samples predict of the validation part, if there is one."""
 
-    def __init__(self, validation: EncodedRatings | None, executor: Executor) -> None:
+    def __init__(
+        self, validation: EncodedRatings | None, scale: RatingScale, executor: Executor
+    ) -> None:
         self._validation = validation
+        self._scale = scale
         self._executor = executor
         self._sum = torch.zeros_like(validation.ratings) if validation else None
         self.count = 0
@@ -272,7 +283,7 @@ class _Seen:
     def rmse(self) -> float | None:
         if self._validation is None or self._sum is None or not self.count:
             return None
-        errors = self._sum / self.count - self._validation.ratings
+        errors = self._sum / self.count - self._scale.in_stars(self._validation.ratings)
         return errors.square().mean().sqrt().item()
 
     def add(self, sampler: Sampler) -> None:

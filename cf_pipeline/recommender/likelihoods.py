@@ -20,12 +20,14 @@ from cf_pipeline.recommender.draws import (
     truncated_normal,
 )
 from cf_pipeline.recommender.posterior import between
+from cf_pipeline.recommender.rating_scale import STARS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cf_pipeline.recommender.gibbs_side import Drawn, Side
     from cf_pipeline.recommender.minibatches import EncodedRatings
+    from cf_pipeline.recommender.rating_scale import RatingScale
 
 PRECISION_SHAPE = 5.0  # of a_u's prior Gamma(5, 5): how alike the users' precisions are
 SWEEPS_TO_ADAPT = 10  # in which the edges' proposal follows their uncertainty
@@ -60,8 +62,10 @@ class Likelihood(Protocol):
 class GaussianLikelihood:
     """Ratings have normal noise: r_ui ~ N(μ + η, 1 / (α a_u)), with α ~ Gamma(1, 1) and flat μ."""
 
-    def __init__(self, train: EncodedRatings, n_users: int, levels: Tensor) -> None:
-        self.mean = train.ratings.mean()
+    def __init__(
+        self, train: EncodedRatings, n_users: int, levels: Tensor, scale: RatingScale = STARS
+    ) -> None:
+        self.mean = scale.in_stars(train.ratings.mean())
         self.precision = torch.ones(n_users, device=levels.device)
         self.edges = between(levels)
         self._alpha = torch.ones_like(self.mean)
@@ -103,10 +107,13 @@ class OrdinalLikelihood:
     once and with the latent ratings integrated out.
     """
 
-    def __init__(self, train: EncodedRatings, n_users: int, levels: Tensor) -> None:
+    def __init__(
+        self, train: EncodedRatings, n_users: int, levels: Tensor, scale: RatingScale = STARS
+    ) -> None:
         self.mean = train.ratings.new_zeros(())
         self.precision = torch.ones(n_users, device=levels.device)
-        self._level = torch.bucketize(train.ratings, levels, out_int32=True)  # 0 … n_levels - 1
+        stars = scale.in_stars(train.ratings)
+        self._level = torch.bucketize(stars, levels, out_int32=True)  # 0 … n_levels - 1
         share = torch.bincount(self._level, minlength=len(levels)) / len(self._level)
         # As if η had the variance of the noise: from far off, the scale takes long to settle.
         self.edges = math.sqrt(2) * ndtri(share.cumsum(0)[:-1])

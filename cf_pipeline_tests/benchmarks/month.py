@@ -30,8 +30,9 @@ import pyarrow as pa
 from cf_pipeline.artifacts import ArtifactStore
 from cf_pipeline.champion import Champions, Decision
 from cf_pipeline.recommender import metrics
-from cf_pipeline.recommender.factor_model import STARS, FactorModel
+from cf_pipeline.recommender.factor_model import FactorModel
 from cf_pipeline.recommender.promotion import PAIR
+from cf_pipeline.recommender.rating_scale import STARS
 from cf_pipeline.recommender.row_differences import without
 from cf_pipeline.recommender.settings import GateSettings
 from cf_pipeline.recommender.split_files import read_part

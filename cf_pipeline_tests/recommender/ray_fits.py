@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import psutil
 import torch
@@ -21,6 +21,7 @@ from cf_pipeline.recommender.executors import LOCAL, BlockError, Part
 from cf_pipeline.recommender.features import SideFeatures
 from cf_pipeline.recommender.minibatches import EncodedRatings
 from cf_pipeline.recommender.ranking_model import judge
+from cf_pipeline.recommender.ray_executor import RayExecutor
 from cf_pipeline.recommender.settings import GibbsSettings, RankingSettings
 from cf_pipeline_tests.ray_cluster import TwoNodes, two_nodes
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
     from cf_pipeline.recommender.executors import Executor
 
+MOST_KILLED = 3
+
 
 def digest(*tensors: Tensor) -> str:
     found = hashlib.sha256()
@@ -38,11 +41,12 @@ def digest(*tensors: Tensor) -> str:
     return found.hexdigest()
 
 
-def fitted(folder: Path, settings: GibbsSettings, executor: Executor) -> dict[str, str]:
+def fitted(folder: Path, executor: Executor) -> dict[str, str]:
     """Fit and evaluate by an executor, and return the digest of whatever comes out.
 
-    `folder` has encoded ratings of a part 'train' and of a part 'test', and features.
+    `folder` has encoded ratings of a part 'train' and of a part 'test', features and settings.
     """
+    settings = GibbsSettings.model_validate_json((folder / "settings.json").read_bytes())
     train, test = (EncodedRatings.load(folder, part) for part in ("train", "test"))
     side = SideFeatures(*torch.load(folder / "side.pt"))
     fit = distillation.fit(train, side, settings, test, executor=executor)
@@ -59,29 +63,78 @@ def fitted(folder: Path, settings: GibbsSettings, executor: Executor) -> dict[st
     }
 
 
-def on_two_nodes(folder: Path, settings: GibbsSettings) -> tuple[list[dict[str, str]], int]:
-    """Return what fits give here, on a cluster, while its workers die, and when a node does.
+class Fits(NamedTuple):
+    """What fits to the same ratings gave: here, on a cluster, and while something died there."""
 
-    And how many bytes the cluster's object store put on the disk.
+    here: dict[str, str]
+    on_ray: dict[str, str]
+    workers_died: dict[str, str]
+    node_died: dict[str, str] | None
+
+
+class Session(NamedTuple):
+    """What was seen of a cluster: fits to few ratings and to many, and all that is to be asked."""
+
+    few: Fits
+    many: Fits
+    nodes_at_work: int
+    bytes_spilled: int
+    said_of_poison: str
+    said_of_death: str
+    gpu_tasks: dict[str, bool]
+
+
+def session(few: Path, many: Path, poisoned: Path) -> Session:
+    """Do everything on one cluster, as to start it takes its time.
+
+    Folders have the ratings and `settings.json`. The last is what nobody can fit to.
     """
-    from cf_pipeline.recommender.ray_executor import RayExecutor
-
     torch.set_num_threads(1)
-    found = [fitted(folder, settings, LOCAL)]
+    here = [fitted(folder, LOCAL) for folder in (few, many)]
     with two_nodes() as cluster:
         executor = RayExecutor.connect(cluster.address)
-        found.append(fitted(folder, settings, executor))
-        nodes = {usage.node for usage in executor.usage()}
-        assert len(nodes) == 2, nodes
+        on_ray = [fitted(folder, executor) for folder in (few, many)]
+        nodes_at_work = len(executor.usage())
         with workers_dying(cluster) as killed:
-            found.append(fitted(folder, settings, executor))
-        assert killed, "no worker was at work when it was to be killed"
+            workers_died = [fitted(folder, executor) for folder in (few, many)]
+        assert len(killed) == MOST_KILLED, "no worker was at work when it was to be killed"
+        of_poison = said_by(lambda: fitted(poisoned, executor))
+        fatal = [Part("Block 3 of 9", 0, ())]
+        of_death = said_by(lambda: list(executor.map(end_the_process, fatal)))
+        gpu_tasks = {device: on_gpu(cluster, device) for device in ("cpu", "auto", "cuda")}
         with node_dying(cluster):
-            found.append(fitted(folder, settings, executor))
-        assert len(cluster.alive()) == 1
+            node_died = fitted(many, executor)
         spilled = _spilled()
         executor.close()
-    return found, spilled
+    return Session(
+        Fits(here[0], on_ray[0], workers_died[0], None),
+        Fits(here[1], on_ray[1], workers_died[1], node_died),
+        nodes_at_work,
+        spilled,
+        of_poison,
+        of_death,
+        gpu_tasks,
+    )
+
+
+def said_by(attempt: Callable[[], object]) -> str:
+    """Return the message of the block that fails."""
+    try:
+        attempt()
+    except BlockError as error:
+        return str(error)
+    return "nothing"
+
+
+def on_gpu(cluster: TwoNodes, device: str) -> bool:
+    """Return whether tasks for a device all ran on a node that says it has a GPU."""
+    node = cluster.cluster.add_node(num_cpus=0, num_gpus=1, node_ip_address="127.0.0.3")
+    executor = RayExecutor().on(device, print)
+    parts = [Part(str(number), 1, (-number,)) for number in range(4)]
+    assert list(executor.map(abs, parts)) == list(range(4))
+    nodes = {usage.node.split()[-1] for usage in executor.usage()}
+    cluster.cluster.remove_node(node)
+    return nodes == {node.node_id[:8]}
 
 
 def _spilled() -> int:
@@ -92,12 +145,12 @@ def _spilled() -> int:
 
 
 @contextmanager
-def workers_dying(cluster: TwoNodes, most: int = 3) -> Iterator[list[str]]:
+def workers_dying(cluster: TwoNodes) -> Iterator[list[str]]:
     """Kill some workers while they draw weights, and return what they were called."""
     killed: list[str] = []
 
     def kill(over: threading.Event) -> None:
-        for node in (*cluster.nodes, *cluster.nodes)[:most]:
+        for node in (*cluster.nodes, *cluster.nodes)[:MOST_KILLED]:
             while not over.is_set():
                 if name := _kill_one_at_work(cluster, node):
                     killed.append(name)
@@ -153,41 +206,6 @@ def _at_work(cluster: TwoNodes, node: Node) -> Iterator[psutil.Process]:
                 yield process
 
 
-def on_a_poisoned_block(folder: Path, settings: GibbsSettings) -> list[str]:
-    """Return what is said of ratings one of which is no number, and of a task that kills."""
-    from cf_pipeline.recommender.ray_executor import RayExecutor
-
-    said = []
-    with two_nodes() as cluster:
-        executor = RayExecutor.connect(cluster.address)
-        for attempt in (
-            lambda: fitted(folder, settings, executor),
-            lambda: list(executor.map(end_the_process, [Part("Block 3 of 9", 0, ())])),
-        ):
-            try:
-                attempt()
-            except BlockError as error:
-                said.append(str(error))
-        executor.close()
-    return said
-
-
 def end_the_process() -> None:
     """Kill whoever runs this, as a fault of a library or the lack of memory does."""
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-def where_gpus_are(device: str) -> tuple[set[str], str]:
-    """Return where tasks for a device ran in a cluster with one GPU, and where the GPU is."""
-    import ray
-
-    from cf_pipeline.recommender.ray_executor import RayExecutor
-
-    with two_nodes() as cluster:
-        with_gpu = cluster.cluster.add_node(num_cpus=0, num_gpus=1, node_ip_address="127.0.0.3")
-        executor = RayExecutor.connect(cluster.address).on(device, print)
-        parts = [Part(str(number), 1, (number,)) for number in range(6)]
-        assert list(executor.map(abs, parts)) == list(range(6))
-        nodes = {usage.node for usage in executor.usage()}
-        ray.shutdown()
-    return nodes, str(with_gpu.node_id)[:8]

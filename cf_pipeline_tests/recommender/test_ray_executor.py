@@ -1,6 +1,8 @@
 """Fits on a real Ray cluster of two nodes: the same, bit for bit, whatever dies meanwhile."""
 
-from pathlib import Path
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,77 +14,87 @@ from cf_pipeline.recommender.settings import GibbsSettings
 from cf_pipeline.recommender.synthetic import Synthetic
 from cf_pipeline.recommender.synthetic_settings import SyntheticSettings
 from cf_pipeline_tests.ray_cluster import in_namespace
-from cf_pipeline_tests.recommender.ray_fits import (
-    on_a_poisoned_block,
-    on_two_nodes,
-    where_gpus_are,
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cf_pipeline_tests.recommender.ray_fits import Session
+    from cf_pipeline_tests.recommender.simulation import Fold
+
+FEW = GibbsSettings(sweeps=12, burn_in=4, samples=4, kept_samples=2, block_ratings=10_000)
+MANY = GibbsSettings(
+    sweeps=3, burn_in=1, samples=2, feature_rank=0, sampled_factors=8, block_ratings=500_000
 )
-from cf_pipeline_tests.recommender.simulation import Fold
+POISONED_USER = 7
 
 
-def write(folder: Path, parts: dict[str, EncodedRatings], side: tuple[torch.Tensor, ...]) -> None:
-    for part, ratings in parts.items():
-        columns = [column.numpy() for column in ratings]
-        write_encoded([columns], len(ratings.ratings), folder, part)
-    torch.save(side, folder / "side.pt")
+@pytest.fixture(scope="module")
+def seen(u1: Fold, tmp_path_factory: pytest.TempPathFactory) -> Session:
+    """What was seen of a cluster that had MovieLens 100k and five million synthetic ratings."""
+    pytest.importorskip("ray", reason="pip install --editable '.[ray]'")
+    from cf_pipeline_tests.recommender.ray_fits import session
+
+    few, many, poisoned = (tmp_path_factory.mktemp(name) for name in ("few", "many", "poisoned"))
+    write(few, u1.train, u1.test, tuple(u1.side), FEW)
+    drawn = SyntheticSettings(n_ratings=5_000_000, n_users=35_000, n_movies=8_000, seed=5)
+    ratings = EncodedRatings.concatenate(columns(drawn))
+    side = torch.zeros(drawn.users + 1, 0), torch.zeros(drawn.movies + 1, 0)
+    in_test = torch.arange(5_000_000) % 50 == 0
+    write(many, ratings.take(~in_test), ratings.take(in_test), side, MANY)
+    bad = torch.where(u1.train.users == POISONED_USER, torch.nan, u1.train.ratings)
+    write(poisoned, u1.train._replace(ratings=bad), u1.test, tuple(u1.side), FEW)
+    found: Session = in_namespace(session, few, many, poisoned, timeout=290)
+    return found
 
 
-@pytest.fixture
-def ml_100k(u1: Fold, tmp_path: Path) -> tuple[Path, GibbsSettings]:
-    write(tmp_path, {"train": u1.train, "test": u1.test}, tuple(u1.side))
-    return tmp_path, GibbsSettings(
-        sweeps=12, burn_in=4, samples=4, kept_samples=2, block_ratings=10_000
-    )
-
-
-@pytest.fixture
-def five_million(tmp_path: Path) -> tuple[Path, GibbsSettings]:
-    settings = SyntheticSettings(n_ratings=5_000_000, n_users=35_000, n_movies=8_000, seed=5)
-    drawn = Synthetic(settings)
-    rows = [
-        [
-            batch["user"].to_numpy(),
-            batch["movie"].to_numpy(),
-            batch["rating"].to_numpy().astype(np.float32),
-        ]
-        for batch in drawn.batches()
+def columns(settings: SyntheticSettings) -> list[list[np.ndarray]]:
+    return [
+        [batch["user"].to_numpy(), batch["movie"].to_numpy(), batch["rating"].to_numpy()]
+        for batch in Synthetic(settings).batches()
     ]
-    ratings = EncodedRatings.concatenate(rows)
-    train = ratings.take(slice(100_000, None))
-    side = torch.zeros(settings.users + 1, 0), torch.zeros(settings.movies + 1, 0)
-    write(tmp_path, {"train": train, "test": ratings.take(slice(100_000))}, side)
-    return tmp_path, GibbsSettings(
-        sweeps=3, burn_in=1, samples=2, feature_rank=0, sampled_factors=8, block_ratings=500_000
-    )
 
 
-@pytest.mark.parametrize("data", ["ml_100k", "five_million"])
-def test_a_fit_on_two_nodes_is_that_of_one_process_whatever_dies(
-    data: str, request: pytest.FixtureRequest
+def write(
+    folder: Path,
+    train: EncodedRatings,
+    test: EncodedRatings,
+    side: tuple[torch.Tensor, ...],
+    settings: GibbsSettings,
 ) -> None:
-    folder, settings = request.getfixturevalue(data)
-    (here, *on_ray), spilled = in_namespace(on_two_nodes, folder, settings, timeout=280)
-    assert len(on_ray) == 3
-    for found in on_ray:
-        assert found == here
-    if data == "five_million":  # the node that was left has no room for all blocks
-        assert spilled > 0
+    for part, ratings in (("train", train), ("test", test)):
+        rows = [column.numpy() for column in ratings]
+        write_encoded([rows], len(ratings.ratings), folder, part)
+    torch.save(side, folder / "side.pt")
+    (folder / "settings.json").write_text(settings.model_dump_json(), encoding="utf-8")
 
 
-def test_a_block_that_cannot_be_worked_on_is_named(ml_100k: tuple[Path, GibbsSettings]) -> None:
-    folder, settings = ml_100k
-    ratings = np.load(folder / "train_ratings.npy", mmap_mode="r+")
-    users = np.load(folder / "train_users.npy")
-    ratings[users == users.max()] = np.nan
-    ratings.flush()
-    poisoned, killing = in_namespace(on_a_poisoned_block, folder, settings)
-    assert "of the users" in poisoned
-    assert f"to {users.max():,})" in poisoned
-    assert "a rating is not finite: materialize vocabularies again" in poisoned
-    assert killing.startswith("Block 3 of 9 failed: ")
+def test_a_fit_on_two_nodes_is_that_of_one_process(seen: Session) -> None:
+    assert seen.few.on_ray == seen.few.here
+    assert seen.many.on_ray == seen.many.here
+    assert seen.nodes_at_work == 2
 
 
-@pytest.mark.parametrize("device", ["auto", "cuda", "cpu"])
-def test_tasks_go_to_gpus_where_there_are_any(device: str) -> None:
-    nodes, with_gpu = in_namespace(where_gpus_are, device)
-    assert (device != "cpu") == ({with_gpu} == {node.split()[-1] for node in nodes})
+def test_workers_that_are_killed_change_nothing(seen: Session) -> None:
+    assert seen.few.workers_died == seen.few.here
+    assert seen.many.workers_died == seen.many.here
+
+
+def test_a_node_that_is_lost_changes_nothing(seen: Session) -> None:
+    assert seen.many.node_died == seen.many.here
+
+
+def test_what_the_object_store_has_no_room_for_goes_to_the_disk(seen: Session) -> None:
+    assert seen.bytes_spilled > 0  # one node was left, and its room is for less than all blocks
+
+
+def test_a_block_that_cannot_be_worked_on_is_named(seen: Session) -> None:
+    assert "of the users (" in seen.said_of_poison
+    assert "a rating is not finite: materialize vocabularies again" in seen.said_of_poison
+
+
+def test_a_block_that_kills_whoever_works_on_it_is_named(seen: Session) -> None:
+    assert seen.said_of_death.startswith("Block 3 of 9 failed: ")
+
+
+def test_tasks_go_to_gpus_where_there_are_any(seen: Session) -> None:
+    assert seen.gpu_tasks == {"cpu": False, "auto": True, "cuda": True}
