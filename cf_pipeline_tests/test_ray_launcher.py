@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import secrets
 import socket
 import sys
 from collections.abc import Mapping
@@ -31,6 +32,7 @@ from cf_pipeline_tests.webserver import Webserver, service, webserver
 ON_RAY = PRODUCTION.parent / "ray" / "dagster.yaml"
 ASSETS = ["movielens_archive", "ratings", "movies", "users", "train_test_split", "vocabularies"]
 ON_SECOND = json.dumps({"resources": {f"node:{ADDRESSES['second']}": 0.01}})
+TOKEN = secrets.token_hex(32)
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Seen:
     again: tuple[str, str]  # beside its status, that of its job
     judged_dead: list[str]
     again_canceled: str
-    tells_password: bool
+    told_secrets: list[str]
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +84,8 @@ def test_it_is_launched_again_and_not_taken_for_dead_while_it_waits_for_a_node(s
     assert seen.again_canceled == "CANCELED"
 
 
-def test_nothing_of_all_this_tells_the_password(seen):
-    assert not seen.tells_password
+def test_nothing_of_all_this_tells_the_password_or_the_token(seen):
+    assert seen.told_secrets == []
 
 
 def launched(directory: Path, archive: Path, postgres_programs: Path) -> Seen:
@@ -96,6 +98,8 @@ def launched(directory: Path, archive: Path, postgres_programs: Path) -> Seen:
             **superuser.create("dagster").variables,
             "DAGSTER_HOME": str(directory),
             "RAY_API_SERVER_ADDRESS": JOB_SERVER,
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": TOKEN,
             "CF_PIPELINE_MOVIELENS_URL": f"http://127.0.0.1:{nobody_answers.getsockname()[1]}",
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
@@ -156,15 +160,15 @@ def watched(
         again=found,
         judged_dead=judged_dead,
         again_canceled=server.finish(retry),
-        tells_password=tells_password(project, instance),
+        told_secrets=told_secrets(project, instance),
     )
 
 
-def tells_password(project: Project, instance: dg.DagsterInstance) -> bool:
-    """Whether the password is in a file of the project or of Ray, or in what Dagster keeps."""
+def told_secrets(project: Project, instance: dg.DagsterInstance) -> list[str]:
+    """Return the secrets that are in a file of the project or of Ray, or in what Dagster keeps."""
     folders = (project.directory, Path(os.environ["RAY_TMPDIR"]))
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     texts = [path.read_bytes().decode(errors="replace") for path in files]
     texts += [str(event) for run in instance.get_runs() for event in instance.all_logs(run.run_id)]
     assert any("dagster-run-" in text for text in texts)
-    return any(secret in text for text in texts for secret in (PASSWORD, quote(PASSWORD)))
+    return [it for it in (PASSWORD, quote(PASSWORD), TOKEN) if any(it in text for text in texts)]
