@@ -54,7 +54,7 @@ class Seen:
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory, archive: Path) -> Seen:
     directory = tmp_path_factory.mktemp("on_ray") / "project"
-    outcome = in_namespace(launched, directory, archive, required_programs(), timeout=240)
+    outcome = in_namespace(launched, directory, archive, required_programs(), timeout=280)
     assert isinstance(outcome, Seen)
     return outcome
 
@@ -121,8 +121,10 @@ def watched(
 ) -> Seen:
     from ray.job_submission import JobSubmissionClient
 
-    def launch(config: Config | None = None, tags: Mapping[str, str] | None = None) -> str:
-        answer = server.launch(project.run_config(config), ASSETS, tags=tags)
+    def launch(
+        assets: list[str], config: Config | None = None, tags: Mapping[str, str] | None = None
+    ) -> str:
+        answer = server.launch(project.run_config(config), assets, tags=tags)
         return str(answer["run"]["runId"])
 
     def job(run_id: str) -> str:
@@ -135,13 +137,13 @@ def watched(
         launched = [run.run_id for run in instance.get_runs(of_hanging)]
         return next((run_id for run_id in launched if job(run_id) != "NONE"), None)
 
-    undisturbed = launch()
+    undisturbed = launch(ASSETS)
     its_status = server.finish(undisturbed)
 
     tags = {"dagster-ray/config": ON_SECOND, "dagster/max_retries": "1"}
-    hanging = launch(HANGING, tags)
+    hanging = launch(ASSETS[:1], HANGING, tags)
     wait_for(lambda: any(runs.LOCK_TAG in run.tags for run in instance.get_runs(limit=1)))
-    behind = launch()
+    behind = launch(ASSETS[:1])
     cluster.kill_node(cluster.nodes[1])
     node_lost, behind_it = server.finish(hanging), server.finish(behind)
 
