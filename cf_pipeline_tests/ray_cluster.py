@@ -14,7 +14,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,6 @@ import psutil
 import pytest
 
 from cf_pipeline_tests.project import REPOSITORY
-from cf_pipeline_tests.webserver import free_port
 
 if TYPE_CHECKING:
     from ray._private.node import Node
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 # Two loopback addresses, or Ray would take the two nodes for one machine.
 # The first is under the name that Ray's own directory has.
 ADDRESSES = {"ray": "127.0.0.1", "second": "127.0.0.2"}
+JOB_SERVER = "http://127.0.0.1:8265"  # of a cluster that takes jobs; a namespace has it for itself
 # A node that is gone is found in two seconds, not in 30; one that is only slow stays.
 SYSTEM = {
     "health_check_initial_delay_ms": 1000,
@@ -81,11 +81,12 @@ def in_namespace(function: Callable[..., Any], *arguments: object, timeout: floa
 
 @dataclass(frozen=True)
 class TwoNodes:
-    """A cluster: Ray's own object, the job server's address if it has one, and its two nodes, each
-    with one CPU. The driver is on the first, which is the cluster's head."""
+    """A cluster: Ray's own object, and its two nodes, each with one CPU.
+
+    The driver is on the first, which is the cluster's head.
+    """
 
     cluster: "Cluster"
-    job_server: str | None
     nodes: tuple["Node", "Node"]
 
     @property
@@ -100,7 +101,8 @@ class TwoNodes:
 
     def workers(self, node: "Node") -> list[int]:
         """Return the process ids of a node's workers, idle ones included."""
-        return [process.pid for process in _raylet(node).children() if not _is_agent(process)]
+        children = psutil.Process(_raylet(node).pid).children()
+        return [process.pid for process in children if not _is_agent(process)]
 
     def kill_node(self, node: "Node", wait: bool = True) -> None:
         """Kill all of a node's processes at once, as a loss of its machine would.
@@ -108,11 +110,7 @@ class TwoNodes:
         With `wait` this returns when the cluster has found that the node is dead. The first node's
         end is not a machine's: what the cluster knows is in a process that goes on.
         """
-        raylet = _raylet(node)
-        raylet.suspend()  # or it would start workers meanwhile
-        for process in [*raylet.children(recursive=True), raylet]:
-            process.kill()
-        raylet.wait()
+        _kill(_raylet(node))
         until = time.monotonic() + 30
         while wait and node.node_id in self.alive():
             assert time.monotonic() < until, "the node's death was not seen in 30 s"
@@ -123,11 +121,13 @@ class TwoNodes:
 def two_nodes(job_server: bool = False) -> Iterator[TwoNodes]:
     """Run a cluster of two nodes while the block lasts; only for a function of `in_namespace`.
 
-    `job_server` has it take jobs, which the dashboard does, and takes two seconds more.
+    Its workers have this process's environment. `job_server` has it take jobs, as the dashboard
+    does, at `JOB_SERVER`, and takes two seconds more.
     """
+    import ray
     from ray.cluster_utils import Cluster
 
-    temporary, port = Path(os.environ["RAY_TMPDIR"]), free_port()
+    temporary = Path(os.environ["RAY_TMPDIR"])
     assert str(temporary).startswith("/tmp/cf_ray_"), (
         "two_nodes() is for functions of in_namespace()"
     )
@@ -135,7 +135,6 @@ def two_nodes(job_server: bool = False) -> Iterator[TwoNodes]:
         "num_cpus": 1,
         "object_store_memory": OBJECT_STORE,
         "include_dashboard": job_server,
-        "dashboard_port": port,
         "include_log_monitor": False,
         "no_monitor": True,  # it is for clusters that grow and shrink
     }
@@ -151,27 +150,33 @@ def two_nodes(job_server: bool = False) -> Iterator[TwoNodes]:
             for name, address in ADDRESSES.items()
         ]
         os.environ["RAY_ADDRESS"] = cluster.address
-        server = f"http://{ADDRESSES['ray']}:{port}" if job_server else None
-        yield TwoNodes(cluster, server, (nodes[0], nodes[1]))
+        yield TwoNodes(cluster, (nodes[0], nodes[1]))
     finally:
         os.environ.pop("RAY_ADDRESS", None)
-        _shut_down()
+        ray.shutdown()
+        # Killed, as it takes seconds to end when it is asked to.
+        for node in cluster.list_all_nodes():
+            for processes in node.all_processes.values():
+                for process in processes:
+                    _kill(process.process)
 
 
-def _shut_down() -> None:
-    """Disconnect from the cluster and kill it: asked to end, it takes seconds."""
-    import ray
-
-    ray.shutdown()
-    children = psutil.Process().children(recursive=True)
-    for process in children:
-        process.kill()
-    psutil.wait_procs(children, timeout=10)
-
-
-def _raylet(node: "Node") -> psutil.Process:
+def _raylet(node: "Node") -> "subprocess.Popen[bytes]":
     (raylet,) = node.all_processes["raylet"]
-    return psutil.Process(raylet.process.pid)
+    process: subprocess.Popen[bytes] = raylet.process
+    return process
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    """Kill the process and all that it has started, if it has not ended."""
+    if process.poll() is not None:
+        return
+    first = psutil.Process(process.pid)
+    first.suspend()  # or it would start more meanwhile
+    for each in [*first.children(recursive=True), first]:
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
+    process.wait()
 
 
 def _is_agent(process: psutil.Process) -> bool:

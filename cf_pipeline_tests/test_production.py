@@ -14,7 +14,7 @@ import dagster as dg
 import pytest
 
 from cf_pipeline import runs
-from cf_pipeline_tests.postgres import OWNER, PASSWORD, Database, postgres, programs
+from cf_pipeline_tests.postgres import OWNER, PASSWORD, Database, postgres, required_programs
 from cf_pipeline_tests.project import REPOSITORY, Config, Project
 from cf_pipeline_tests.test_faults import statuses, wait_for
 from cf_pipeline_tests.webserver import Webserver, service, webserver
@@ -29,13 +29,7 @@ HANGING: Config = {"movielens_archive": {"sources": ["official"], "timeout": 600
 @pytest.fixture(scope="module")
 def superuser() -> Iterator[Database]:
     """A server without anything of Dagster's."""
-    found = programs()
-    if found is None:
-        reason = "PostgreSQL's server is not installed: apt-get install postgresql"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with postgres(found) as database:
+    with postgres(required_programs()) as database:
         yield database
 
 
@@ -81,7 +75,7 @@ def nobody_answers() -> Iterator[dict[str, str]]:
 
 def with_seconds(project: Project, **seconds: int) -> Project:
     """The same project, with seconds in `run_monitoring` that a test can wait for."""
-    text = PRODUCTION.read_text()
+    text = project.dagster_yaml.read_text()
     for name, value in seconds.items():
         text, found = re.subn(rf"{name}: \d+", f"{name}: {value}", text)
         assert found == 1

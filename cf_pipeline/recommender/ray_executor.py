@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +32,7 @@ Found = TypeVar("Found")
 RETRIES = 8  # of a task whose worker or node dies
 SECONDS_BETWEEN_LINES = 20.0
 STRAGGLES, LEAST_SECONDS = 2.0, 1.0  # times the median of its map, and beyond it: a straggler
+SECONDS_TO_CONNECT = 10.0
 THREADS = "OMP_NUM_THREADS"
 
 
@@ -70,13 +72,14 @@ class RayExecutor:
         local = address == "local"
         try:
             if not ray.is_initialized():
+                _knock(address)
                 ray.init(
                     address,
                     include_dashboard=False if local else None,
                     log_to_driver=False,
                     logging_level=logging.WARNING,
                 )
-        except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise RayUnavailableError(
                 f"The Ray cluster {address!r} cannot be reached ({error}): start it, name another "
                 "in CF_PIPELINE_RAY or in the config of the resource compute, or choose the "
@@ -224,6 +227,17 @@ def _register() -> None:
 
 def _to_array(tensor: torch.Tensor) -> Any:
     return tensor.detach().cpu().numpy()
+
+
+def _knock(address: str) -> None:
+    """Try a 'host:port' first: Ray waits for minutes where nobody listens.
+
+    Raises:
+        OSError: nobody does.
+    """
+    host, colon, port = address.rpartition(":")
+    if colon and "://" not in address:
+        socket.create_connection((host, int(port)), timeout=SECONDS_TO_CONNECT).close()
 
 
 def _alive() -> list[Any]:
