@@ -60,18 +60,19 @@ class Checkpoints:
     ) -> None:
         """Write the state after `step`; all of `added` so far, of which the new ones are written.
 
-        The state is complete or the one before, whenever the process dies.
-
-        Raises:
-            OSError: there is no room.
+        The state is complete or the one before, whenever the process dies. A fit does not need it:
+        where there is no room, it goes on without.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
-        for number in range(self._n_added, len(added)):
-            _write(added[number], self._added(number), None)
-        self._n_added = len(added)
-        about = {"of": self._of, "step": step, "facts": facts, "n_added": len(added)}
-        _write(tensors, self._folder / STATE, {"about": json.dumps(about)})
         self._last = time.monotonic()
+        about = {"of": self._of, "step": step, "facts": facts, "n_added": len(added)}
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            for number in range(self._n_added, len(added)):
+                _write(added[number], self._added(number), None)
+                self._n_added = number + 1
+            _write(tensors, self._folder / STATE, {"about": json.dumps(about)})
+        except (OSError, SafetensorError) as error:
+            self._log(f"Where the fit stands was not written to {self._folder}: {error}")
 
     def load(self, device: torch.device) -> Checkpoint | None:
         """Return the latest checkpoint, its tensors on a device; None if there is none.

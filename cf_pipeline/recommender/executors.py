@@ -7,7 +7,7 @@ whoever runs it, in whatever order, the results are the same.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -58,8 +58,10 @@ class Kept(Protocol[Made]):
 class BlockError(Exception):
     """A task failed wherever it was tried; the message names its block."""
 
-    def __init__(self, task: str, error: BaseException) -> None:
-        super().__init__(f"{task} failed: {str(error).rstrip('.') or repr(error)}.")
+    @classmethod
+    def of(cls, task: str, error: BaseException) -> Self:
+        """Return what says that a task failed, by its name, of an error."""
+        return cls(f"{task} failed: {str(error).rstrip('.') or repr(error)}.")
 
 
 class Executor(Protocol):
@@ -112,7 +114,7 @@ class LocalExecutor:
             try:
                 found = task(*part.arguments, *shared)
             except Exception as error:
-                raise BlockError(part.name, error) from error
+                raise BlockError.of(part.name, error) from error
             yield found
 
     def usage(self) -> list[Usage]:

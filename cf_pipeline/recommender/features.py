@@ -82,6 +82,8 @@ def low_rank_features(met: Blocks, met_by: Blocks, side: Tensor, rank: int, seed
     Martinsson & Tropp 2011, algorithms 4.4 and 5.1), reproducible for a `seed`. It needs a few
     tables of `rank` + OVERSAMPLING columns, and no copy of the ratings.
     """
+    if rank == 0:
+        return side.new_empty(len(side), 0)
     matrix = _Features.of(met, met_by, side)
     width = min(rank + OVERSAMPLING, *matrix.shape)
     generator = torch.Generator(side.device).manual_seed(seed)

@@ -148,7 +148,7 @@ class RayExecutor:
                     result, record = ray.get([found, how])
                 except ray.exceptions.RayError as error:
                     cause = getattr(error, "cause", None) or error
-                    raise BlockError(part.name, cause) from cause
+                    raise BlockError.of(part.name, cause) from cause
                 done.append(record)
                 yield result
         finally:

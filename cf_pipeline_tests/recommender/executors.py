@@ -50,7 +50,7 @@ def _elsewhere(task: Callable[..., Made], part: Part, shared: tuple[object, ...]
         before = pickle.dumps(arguments)
         received: Made = pickle.loads(pickle.dumps(there(*arguments)))
     except Exception as error:
-        raise BlockError(part.name, error) from error
+        raise BlockError.of(part.name, error) from error
     assert pickle.dumps(arguments) == before, f"{task} wrote to its arguments"
     return received
 

@@ -232,3 +232,11 @@ def test_how_often_and_in_how_much_memory_is_no_matter_of_the_fit(tmp_path: Path
     executor = StoppingExecutor()
     assert_same(sample(tmp_path, executor, elsewhere), sample(None))
     assert executor.half_steps == HALF_STEPS - 16
+
+
+def test_a_fit_that_cannot_write_where_it_stands_goes_on_and_says_so(tmp_path: Path) -> None:
+    no_folder = tmp_path / "file"
+    no_folder.touch()
+    lines: list[str] = []
+    assert_same(sample(no_folder, log=lines.append), sample(None))
+    assert lines[0].startswith(f"Where the fit stands was not written to {no_folder}: ")
