@@ -1,0 +1,53 @@
+"""Our sampler as a process that takes turns: a sweep each, by one of the executors.
+
+What it says of its set-up are the seconds of the executor's start and those of the blocks: all that
+is done with the ratings before the first sweep. What it says of each sweep are its seconds, the
+RMSE of the mean of the samples so far, None in the burn-in, and the most that each kind of process
+had in memory so far, imports too. Pages that processes share count for each that looked at them.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from cf_pipeline.recommender.gibbs import Sampler
+from cf_pipeline.recommender.posterior import Posterior
+from cf_pipeline.recommender.settings import GibbsSettings
+from cf_pipeline_tests.benchmarks.distributed_data import read, synthetic
+from cf_pipeline_tests.benchmarks.distributed_memory import peak_bytes
+from cf_pipeline_tests.benchmarks.distributed_turns import Turn, serve
+from cf_pipeline_tests.benchmarks.scale_process import Figures, seconds_of
+from cf_pipeline_tests.benchmarks.scale_training import no_features
+
+FACTORS = 8
+BURN_IN = 4  # sweeps: chosen on carved rows
+
+
+@contextmanager
+def prepared(given: Figures) -> Iterator[tuple[Figures, Turn]]:
+    """Set a sampler up by what is `given`, and yield what is to be said of that, and its sweep."""
+    train, unseen = (read(given["folder"], given[parts]) for parts in ("train", "unseen"))
+    settings = GibbsSettings(sampled_factors=FACTORS)
+    start = time.perf_counter()
+    sampler = Sampler(train, no_features(synthetic(given["n_ratings"])), settings)
+    figures = {"start seconds": 0.0, "blocks seconds": time.perf_counter() - start}
+    done, total = 0, torch.zeros_like(unseen.ratings)
+
+    def sweep() -> Figures:
+        nonlocal done
+        seconds, done = seconds_of(sampler.sweep), done + 1
+        rmse = None
+        if done > BURN_IN:
+            posterior = Posterior.of([sampler.sample()], sampler.levels, sampler.ordinal)
+            total.add_(posterior.predict_mean(unseen.users, unseen.items))
+            errors = total / (done - BURN_IN) - unseen.ratings
+            rmse = errors.square().mean().sqrt().item()
+        return {"seconds": seconds, "rmse": rmse, **peak_bytes()}
+
+    yield figures, sweep
+
+
+if __name__ == "__main__":
+    serve(prepared)

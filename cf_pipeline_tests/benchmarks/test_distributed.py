@@ -1,0 +1,130 @@
+"""The parts that the benchmark `distributed` draws, how it takes turns, and its targets."""
+
+import numpy as np
+import pytest
+
+from cf_pipeline.recommender.gibbs import fit
+from cf_pipeline.recommender.settings import GibbsSettings
+from cf_pipeline_tests.benchmarks.distributed_data import (
+    CARVED,
+    FIT,
+    TEST,
+    TRAINING,
+    read,
+    synthetic,
+    write_parts,
+)
+from cf_pipeline_tests.benchmarks.distributed_sampler import BURN_IN, FACTORS
+from cf_pipeline_tests.benchmarks.distributed_targets import (
+    LOCAL,
+    ONE_WORKER,
+    TWO_WORKERS,
+    Swept,
+    fastest,
+    rows,
+    targets,
+)
+from cf_pipeline_tests.benchmarks.distributed_turns import Turns
+from cf_pipeline_tests.benchmarks.scale_process import Figures, UnfinishedError
+from cf_pipeline_tests.benchmarks.scale_training import no_features
+from cf_pipeline_tests.recommender.memory import MEASURED
+
+N = 20_000
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = str(tmp_path_factory.mktemp("parts"))
+    write_parts(folder, N)
+    return folder
+
+
+def swept(*seconds: float, rmse: float = 0.8, blocks: float = 1.0) -> Swept:
+    sweeps = [{"seconds": float(of_one), "rmse": rmse} for of_one in seconds]
+    return Swept({"start seconds": 9.0, "blocks seconds": blocks}, sweeps)
+
+
+def spark(rmse: float) -> Figures:
+    return {"seconds": 30.0, "fits": [{"seconds": 40.0, "rmse": rmse}]}
+
+
+def test_the_parts_are_all_ratings_and_no_rating_is_in_two(folder):
+    drawn = [batch.to_pandas() for batch in synthetic(N).batches()]
+    pairs = {pair for batch in drawn for pair in zip(batch["user"], batch["movie"], strict=True)}
+    parts = [
+        set(zip(part.users.tolist(), part.items.tolist(), strict=True))
+        for part in (read(folder, FIT), read(folder, CARVED), read(folder, TEST))
+    ]
+    assert sum(map(len, parts)) == N
+    assert set().union(*parts) == pairs
+    assert len(read(folder, TRAINING).ratings) == len(parts[0]) + len(parts[1])
+    assert [len(part) / N for part in parts[1:]] == pytest.approx([0.01, 0.01], abs=0.003)
+
+
+@MEASURED
+def test_a_process_that_takes_turns_samples_as_a_fit_does(folder):
+    n_sweeps = BURN_IN + 2
+    train, unseen = read(folder, TRAINING), read(folder, TEST)
+    settings = GibbsSettings(
+        sampled_factors=FACTORS, sweeps=n_sweeps, burn_in=BURN_IN, samples=n_sweeps
+    )
+    expected = fit(train, no_features(synthetic(N)), settings, validation=unseen).trace
+    given = {"folder": folder, "n_ratings": N, "threads": 1, "train": TRAINING, "unseen": TEST}
+    with Turns("distributed_sampler", given, alone=False) as sampler:
+        taken = [sampler.take() for _ in range(n_sweeps)]
+    assert sampler.figures["blocks seconds"] > 0
+    assert [turn["rmse"] for turn in taken] == pytest.approx(
+        [sweep.validation_rmse for sweep in expected], abs=1e-5
+    )
+    assert taken[-1]["driver_bytes"] > 1 << 26
+    assert taken[-1]["worker_bytes"] == taken[-1]["store_bytes"] == 0
+
+
+def test_a_process_that_fails_is_unfinished(folder):
+    with pytest.raises(UnfinishedError, match="ended with 1"):
+        Turns("distributed_sampler", {"folder": folder, "threads": 1}, alone=False)
+
+
+def test_of_settings_that_are_as_good_the_fastest_counts():
+    best = {"rmse": 0.8, "seconds": 9.0}
+    close = {"rmse": 0.8009, "seconds": 5.0}
+    worse = {"rmse": 0.802, "seconds": 1.0}
+    assert fastest([best, close, worse]) is close
+    assert fastest([best, worse]) is best
+
+
+def test_ratios_are_the_median_of_the_turns_own():
+    slow_first = 100, 100  # uncounted
+    measured = {
+        LOCAL: swept(*slow_first, 10, 20, 10),
+        ONE_WORKER: swept(*slow_first, 12, 24, 11),
+        TWO_WORKERS: swept(*slow_first, 6, 16, 5.5),
+    }
+    like_for_like, speed_up = targets(measured, None)
+    assert like_for_like.value == pytest.approx(1.2)
+    assert (like_for_like.limit, like_for_like.holds) == (1.25, True)
+    assert speed_up.value == pytest.approx(2)
+    assert (speed_up.least, speed_up.holds) == (1.5, True)
+
+
+def test_spark_is_beaten_by_who_is_faster_and_as_good():
+    measured = {TWO_WORKERS: swept(1, 2, 3, blocks=4.0)}
+    (as_good,) = targets(measured, spark(rmse=0.8))
+    assert (as_good.value, as_good.least, as_good.holds) == (3, 1, True)
+    (worse,) = targets(measured, spark(rmse=0.79))
+    assert (worse.value, worse.holds) == (0, False)
+
+
+def test_what_was_not_measured_has_no_target():
+    assert list(targets({}, spark(rmse=0.8))) == []
+    assert list(targets({ONE_WORKER: swept(1, 1, 1)}, None)) == []
+
+
+def test_a_line_says_what_a_sampler_took(folder):
+    memory = {"driver_bytes": 1e6, "worker_bytes": 2e6, "store_bytes": 3e6, "service_bytes": 4e6}
+    sweeps = [{"seconds": float(k), "rmse": 1 / k} | memory for k in (8, 7, 3, 5, 4)]
+    by_turns = Swept({"start seconds": 9.0, "blocks seconds": 1.0}, sweeps)
+    (row,) = rows({TWO_WORKERS: by_turns}, floor=0.2)
+    figures = ("workers", "sweep s", "least", "sweeps", "blocks + sweeps s", "RMSE", "store MB")
+    assert [row[name] for name in figures] == ["2", 4, 3, "5", 28, 0.25, 3]
+    assert np.allclose(row["seconds of each sweep"], [8, 7, 3, 5, 4])
