@@ -17,8 +17,9 @@ import argparse
 import sys
 import tempfile
 from contextlib import ExitStack
+from pathlib import Path
 
-from cf_pipeline_tests.benchmarks.distributed_data import CARVED, FIT, TEST, TRAINING
+from cf_pipeline_tests.benchmarks.distributed_data import CHOOSING, JUDGING
 from cf_pipeline_tests.benchmarks.distributed_targets import (
     LOCAL,
     LOCAL_ON_TWO,
@@ -53,11 +54,11 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=STAGES, default=STAGES, metavar="STAGE")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="cf_pipeline_") as folder:
-        drawn = in_own_process("distributed_data:write_parts", folder, SIZES[chosen.ratings])
+        drawn = in_own_process("distributed_data:write_splits", folder, SIZES[chosen.ratings])
         given = {"folder": folder, "n_ratings": SIZES[chosen.ratings]}
         tried, spark, n_sweeps = None, None, SWEEPS
         if "Spark" in chosen.only:
-            tried = _spark(folder, FIT, CARVED, SPARK_SETTINGS)
+            tried = _spark(Path(folder, CHOOSING), SPARK_SETTINGS)
         if tried and "sweeps" in chosen.only:
             n_sweeps = sweeps_to(fastest(tried["fits"])["rmse"] - SURELY, given)
         measured: dict[By, Swept] = {}
@@ -66,7 +67,7 @@ def main() -> None:
         if tried:
             best = fastest(tried["fits"])
             setting = {name: best[name] for name in SPARK_SETTINGS[0]}
-            spark = _spark(folder, TRAINING, TEST, [setting] * SPARK_FITS)
+            spark = _spark(Path(folder, JUDGING), [setting] * SPARK_FITS)
     lines: list[Row] = list(rows(measured, drawn["floor"]))
     if tried and spark:
         lines += rows_of_spark(tried, spark)
@@ -75,7 +76,7 @@ def main() -> None:
 
 def sweeps_to(rmse: float, given: Figures) -> int:
     """Return how many sweeps it takes to predict the carved rows with that RMSE, or MOST_SWEEPS."""
-    with _started(LOCAL_ON_TWO, given, FIT, CARVED) as sampler:
+    with _started(LOCAL_ON_TWO, given, CHOOSING) as sampler:
         for n_sweeps in range(1, MOST_SWEEPS):
             reached = sampler.take()["rmse"]
             print(f"sweep {n_sweeps}: RMSE {reached} of {rmse}", file=sys.stderr)
@@ -87,22 +88,21 @@ def sweeps_to(rmse: float, given: Figures) -> int:
 def by_turns(given: Figures, n_sweeps: int) -> dict[By, Swept]:
     """Set all samplers up, one after the other, and have them sweep by turns."""
     with ExitStack() as stack:
-        samplers = {by: stack.enter_context(_started(by, given, TRAINING, TEST)) for by in SAMPLERS}
+        samplers = {by: stack.enter_context(_started(by, given, JUDGING)) for by in SAMPLERS}
         turns = [{by: sampler.take() for by, sampler in samplers.items()} for _ in range(n_sweeps)]
     return {
         by: Swept(sampler.figures, [turn[by] for turn in turns]) for by, sampler in samplers.items()
     }
 
 
-def _started(by: By, given: Figures, train: tuple[str, ...], unseen: tuple[str, ...]) -> Turns:
-    arguments = {**given, **by._asdict(), "train": train, "unseen": unseen}
+def _started(by: By, given: Figures, split: str) -> Turns:
+    arguments = {**by._asdict(), "n_ratings": given["n_ratings"]}
+    arguments["split"] = str(Path(given["folder"], split))
     return Turns("distributed_sampler", arguments, alone=by.workers > 0)
 
 
-def _spark(
-    folder: str, train: tuple[str, ...], unseen: tuple[str, ...], settings: list[Figures]
-) -> Figures:
-    figures = in_own_process("distributed_spark:als", folder, train, unseen, settings)
+def _spark(split: Path, settings: list[Figures]) -> Figures:
+    figures = in_own_process("distributed_spark:als", str(split), settings)
     print("Spark", figures, file=sys.stderr)
     return figures
 

@@ -1,28 +1,33 @@
-"""The ratings of the benchmark `distributed`: synthetic ones, in parts that all its stages read.
+"""The ratings of the benchmark `distributed`: synthetic ones, in two splits.
 
-Of all ratings a random hundredth is the part `test`, which decides nothing; the training part is
-the rest, in two files: `carved`, another hundredth, on which settings are chosen, and `fit`. Ids
-are indices already. Parquet is what Spark reads, into which it is fastest here, and what ours
-reads, too, which takes it a second that counts for nobody.
+Of all ratings a random hundredth decides nothing: it is the part `test` of the split `judging`,
+whose part `train` is the rest. Settings are chosen by the split `choosing`: of those training
+ratings another hundredth is its part `test`, and the others are its part `train`. Ids are indices
+already. Each part is there as parquet, for Spark, and encoded, for ours, which maps it into memory.
 """
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
+from cf_pipeline.recommender.encoding import write_encoded
 from cf_pipeline.recommender.minibatches import EncodedRatings
 from cf_pipeline.recommender.synthetic import Synthetic
 from cf_pipeline.recommender.synthetic_settings import SyntheticSettings
 from cf_pipeline_tests.benchmarks.scale_process import Figures, seconds_of
 
-SEED = 7  # of the ratings, and of their parts: not that of `scale`, on which defaults were seen
+if TYPE_CHECKING:
+    from cf_pipeline.recommender.encoding import Columns
+
+SEED = 7  # not that of `scale`
 SHARE = 0.01
 COLUMNS = ("user", "movie", "rating")
-FIT, TRAINING, CARVED, TEST = ("fit",), ("fit", "carved"), ("carved",), ("test",)
+CHOOSING, JUDGING = "choosing", "judging"
 
 
 def synthetic(n_ratings: int) -> Synthetic:
@@ -30,38 +35,45 @@ def synthetic(n_ratings: int) -> Synthetic:
     return Synthetic(SyntheticSettings(n_ratings=n_ratings, seed=SEED))
 
 
-def write_parts(folder: str, n_ratings: int) -> Figures:
-    """Write each part into `folder`; `floor` is the noise floor of the test part."""
+def write_splits(folder: str, n_ratings: int) -> Figures:
+    """Write both splits into `folder`; `floor` is the noise floor of what decides nothing."""
+    truth = synthetic(n_ratings)
 
     def write() -> None:
-        generator = np.random.default_rng(SEED)
         with ExitStack() as stack:
-            files: dict[str, pq.ParquetWriter] = {}
-            for batch in synthetic(n_ratings).batches():
-                place = generator.random(len(batch)) // SHARE
-                table = pa.table({name: batch[name] for name in COLUMNS})
-                for part, rows in (
-                    ("test", place == 0),
-                    ("carved", place == 1),
-                    ("fit", place > 1),
-                ):
-                    if part not in files:
-                        file = pq.ParquetWriter(files_of(folder, [part])[0], table.schema)
-                        files[part] = stack.enter_context(file)
-                    files[part].write_table(table.filter(pa.array(rows)))
+            files: dict[Path, pq.ParquetWriter] = {}
+            for path, rows in _parts(folder, truth):
+                if path not in files:
+                    path.parent.mkdir(exist_ok=True)
+                    files[path] = stack.enter_context(pq.ParquetWriter(path, rows.schema))
+                files[path].write_table(rows)
+        for path in files:
+            n = pq.read_metadata(path).num_rows
+            write_encoded(_columns(path), n, path.parent, path.stem)
 
     seconds = seconds_of(write)
-    test = read(folder, TEST)
-    floor = synthetic(n_ratings).noise_floor(test.users.numpy(), test.items.numpy())
-    return {"seconds": seconds, "floor": floor}
+    test = EncodedRatings.load(Path(folder, JUDGING), "test")
+    return {
+        "seconds": seconds,
+        "floor": truth.noise_floor(test.users.numpy(), test.items.numpy()),
+    }
 
 
-def files_of(folder: str, parts: list[str] | tuple[str, ...]) -> list[str]:
-    """Return the files of the parts."""
-    return [str(Path(folder, f"{part}.parquet")) for part in parts]
+def _parts(folder: str, truth: Synthetic) -> Iterator[tuple[Path, pa.Table]]:
+    generator = np.random.default_rng(SEED)
+    for batch in truth.batches():
+        table = pa.table({name: batch[name] for name in COLUMNS})
+        place = generator.random(len(batch)) // SHARE
+        for split, part, rows in (
+            (JUDGING, "test", place == 0),
+            (JUDGING, "train", place > 0),
+            (CHOOSING, "test", place == 1),
+            (CHOOSING, "train", place > 1),
+        ):
+            yield Path(folder, split, f"{part}.parquet"), table.filter(pa.array(rows))
 
 
-def read(folder: str, parts: tuple[str, ...]) -> EncodedRatings:
-    """Return the ratings of the parts, which take 12 bytes each."""
-    table = pa.concat_tables(map(pq.read_table, files_of(folder, parts)))
-    return EncodedRatings(*(torch.tensor(table[name].to_numpy()) for name in COLUMNS))
+def _columns(path: Path) -> "Iterator[Columns]":
+    for batch in pq.ParquetFile(path).iter_batches():
+        users, movies, ratings = (column.to_numpy() for column in batch.columns)
+        yield users, movies, ratings

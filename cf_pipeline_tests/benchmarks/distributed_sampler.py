@@ -1,21 +1,23 @@
 """Our sampler as a process that takes turns: a sweep each, by one of the executors.
 
-What it says of its set-up are the seconds of the executor's start and those of the blocks: all that
-is done with the ratings before the first sweep. What it says of each sweep are its seconds, the
-RMSE of the mean of the samples so far, None in the burn-in, and the most that each kind of process
-had in memory so far, imports too. Pages that processes share count for each that looked at them.
+Nothing but ids is known to it, as to Spark. What it says of its set-up are the seconds of the
+executor's start, and those of the blocks: all that is done before the first sweep. What it says of
+a sweep are its seconds, the RMSE of the mean of the samples so far, None in the burn-in, and the
+most that each kind of process had in memory so far, imports too.
 """
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
 from cf_pipeline.recommender.gibbs import Sampler
+from cf_pipeline.recommender.minibatches import EncodedRatings
 from cf_pipeline.recommender.posterior import Posterior
 from cf_pipeline.recommender.settings import GibbsSettings
-from cf_pipeline_tests.benchmarks.distributed_data import read, synthetic
+from cf_pipeline_tests.benchmarks.distributed_data import synthetic
 from cf_pipeline_tests.benchmarks.distributed_memory import peak_bytes
 from cf_pipeline_tests.benchmarks.distributed_turns import Turn, serve
 from cf_pipeline_tests.benchmarks.scale_process import Figures, seconds_of
@@ -28,12 +30,13 @@ BURN_IN = 4  # sweeps: chosen on carved rows
 @contextmanager
 def prepared(given: Figures) -> Iterator[tuple[Figures, Turn]]:
     """Set a sampler up by what is `given`, and yield what is to be said of that, and its sweep."""
-    train, unseen = (read(given["folder"], given[parts]) for parts in ("train", "unseen"))
-    settings = GibbsSettings(sampled_factors=FACTORS)
+    split = Path(given["split"])
+    train, test = EncodedRatings.load(split, "train"), EncodedRatings.load(split, "test")
+    settings = GibbsSettings(sampled_factors=FACTORS, feature_rank=0)
     start = time.perf_counter()
     sampler = Sampler(train, no_features(synthetic(given["n_ratings"])), settings)
     figures = {"start seconds": 0.0, "blocks seconds": time.perf_counter() - start}
-    done, total = 0, torch.zeros_like(unseen.ratings)
+    done, total = 0, torch.zeros_like(test.ratings)
 
     def sweep() -> Figures:
         nonlocal done
@@ -41,8 +44,8 @@ def prepared(given: Figures) -> Iterator[tuple[Figures, Turn]]:
         rmse = None
         if done > BURN_IN:
             posterior = Posterior.of([sampler.sample()], sampler.levels, sampler.ordinal)
-            total.add_(posterior.predict_mean(unseen.users, unseen.items))
-            errors = total / (done - BURN_IN) - unseen.ratings
+            total.add_(posterior.predict_mean(test.users, test.items))
+            errors = total / (done - BURN_IN) - test.ratings
             rmse = errors.square().mean().sqrt().item()
         return {"seconds": seconds, "rmse": rmse, **peak_bytes()}
 

@@ -19,7 +19,7 @@ import numpy as np
 import psutil
 
 from cf_pipeline.recommender.factor_model import STARS
-from cf_pipeline_tests.benchmarks.distributed_data import COLUMNS, files_of
+from cf_pipeline_tests.benchmarks.distributed_data import COLUMNS
 from cf_pipeline_tests.benchmarks.distributed_memory import peak_of
 from cf_pipeline_tests.benchmarks.scale_process import Figures
 
@@ -32,16 +32,15 @@ MEMORY = "10g"
 Setting: TypeAlias = dict[str, Any]  # the keyword arguments of ALS
 
 
-def als(folder: str, parts: list[str], judged: list[str], settings: list[Setting]) -> Figures:
-    """Fit each of the settings in turn, and judge it; the figures of each are in `fits`."""
+def als(split: str, settings: list[Setting]) -> Figures:
+    """Fit by each of the settings in turn, and judge it; the figures of each are in `fits`."""
     start = time.perf_counter()
-    with _session(folder) as spark:
+    with _session(split) as spark:
         started = time.perf_counter() - start
-        ratings = spark.read.parquet(*files_of(folder, parts))
-        unseen = spark.read.parquet(*files_of(folder, judged))
+        train, test = (spark.read.parquet(f"{split}/{part}.parquet") for part in ("train", "test"))
         fits = []
         for setting in settings:
-            fits.append(setting | _fit(ratings, unseen, setting))
+            fits.append(setting | _fit(train, test, setting))
             for kept in spark.sparkContext._jsc.getPersistentRDDs().values():
                 kept.unpersist()  # a model that nobody has any more
         jvm = peak_of(process.pid for process in psutil.Process().children(recursive=True))
@@ -49,7 +48,7 @@ def als(folder: str, parts: list[str], judged: list[str], settings: list[Setting
     return {"seconds": seconds, "start seconds": started, "fits": fits, "jvm_bytes": jvm}
 
 
-def _fit(ratings: "DataFrame", unseen: "DataFrame", setting: Setting) -> Figures:
+def _fit(train: "DataFrame", test: "DataFrame", setting: Setting) -> Figures:
     from pyspark.ml.recommendation import ALS
 
     user, movie, rating = COLUMNS
@@ -63,16 +62,16 @@ def _fit(ratings: "DataFrame", unseen: "DataFrame", setting: Setting) -> Figures
         **setting,
     )
     start = time.perf_counter()
-    model = method.fit(ratings)
+    model = method.fit(train)
     seconds = time.perf_counter() - start
-    judged = model.transform(unseen).select(rating, "prediction").toPandas()
+    judged = model.transform(test).select(rating, "prediction").toPandas()
     predicted = judged["prediction"].fillna(sum(STARS) / 2).clip(*STARS)
     errors = (predicted - judged[rating]).to_numpy(np.float64)
     return {"seconds": seconds, "rmse": float(np.sqrt(np.mean(errors**2)))}
 
 
 @contextmanager
-def _session(folder: str) -> "Iterator[SparkSession]":
+def _session(split: str) -> "Iterator[SparkSession]":
     from pyspark.sql import SparkSession
 
     os.environ["SPARK_LOCAL_IP"] = HERE
@@ -81,7 +80,7 @@ def _session(folder: str) -> "Iterator[SparkSession]":
         "spark.driver.bindAddress": HERE,
         "spark.driver.host": HERE,
         "spark.driver.memory": MEMORY,
-        "spark.local.dir": str(Path(folder, "spark")),
+        "spark.local.dir": str(Path(split, "spark")),
         "spark.log.level": "ERROR",
         "spark.ui.enabled": "false",
     }.items():

@@ -1,18 +1,21 @@
-"""The parts that the benchmark `distributed` draws, how it takes turns, and its targets."""
+"""The splits that the benchmark `distributed` draws, how it takes turns, and its targets."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from cf_pipeline.recommender.gibbs import fit
+from cf_pipeline.recommender.minibatches import EncodedRatings
 from cf_pipeline.recommender.settings import GibbsSettings
 from cf_pipeline_tests.benchmarks.distributed_data import (
-    CARVED,
-    FIT,
-    TEST,
-    TRAINING,
-    read,
+    CHOOSING,
+    JUDGING,
     synthetic,
-    write_parts,
+    write_splits,
 )
 from cf_pipeline_tests.benchmarks.distributed_sampler import BURN_IN, FACTORS
 from cf_pipeline_tests.benchmarks.distributed_targets import (
@@ -35,8 +38,12 @@ N = 20_000
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = str(tmp_path_factory.mktemp("parts"))
-    write_parts(folder, N)
+    write_splits(folder, N)
     return folder
+
+
+def _rows(columns: Iterable[Any]) -> set[tuple[float, ...]]:
+    return set(zip(*(column.tolist() for column in columns), strict=True))
 
 
 def swept(*seconds: float, rmse: float = 0.8, blocks: float = 1.0) -> Swept:
@@ -48,28 +55,40 @@ def spark(rmse: float) -> Figures:
     return {"seconds": 30.0, "fits": [{"seconds": 40.0, "rmse": rmse}]}
 
 
-def test_the_parts_are_all_ratings_and_no_rating_is_in_two(folder):
+def test_what_settings_are_chosen_by_is_never_judged_by(folder):
     drawn = [batch.to_pandas() for batch in synthetic(N).batches()]
-    pairs = {pair for batch in drawn for pair in zip(batch["user"], batch["movie"], strict=True)}
-    parts = [
-        set(zip(part.users.tolist(), part.items.tolist(), strict=True))
-        for part in (read(folder, FIT), read(folder, CARVED), read(folder, TEST))
-    ]
-    assert sum(map(len, parts)) == N
-    assert set().union(*parts) == pairs
-    assert len(read(folder, TRAINING).ratings) == len(parts[0]) + len(parts[1])
-    assert [len(part) / N for part in parts[1:]] == pytest.approx([0.01, 0.01], abs=0.003)
+    everything = set().union(*(_rows(batch.to_numpy()[:, :3].T) for batch in drawn))
+    chosen_by, judged_by = (
+        [_rows(EncodedRatings.load(Path(folder, split), part)) for part in ("train", "test")]
+        for split in (CHOOSING, JUDGING)
+    )
+    assert judged_by[0] | judged_by[1] == everything
+    assert chosen_by[0] | chosen_by[1] == judged_by[0]
+    assert not judged_by[0] & judged_by[1]
+    assert not chosen_by[0] & chosen_by[1]
+    assert [len(split[1]) / N for split in (chosen_by, judged_by)] == pytest.approx(
+        [0.01, 0.01], abs=0.003
+    )
+
+
+@pytest.mark.parametrize("split", [CHOOSING, JUDGING])
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_spark_reads_what_ours_reads(split, part, folder):
+    encoded = EncodedRatings.load(Path(folder, split), part)
+    table = pq.read_table(Path(folder, split, f"{part}.parquet"))
+    for column, name in zip(encoded, ("user", "movie", "rating"), strict=True):
+        np.testing.assert_array_equal(column, table[name])
 
 
 @MEASURED
 def test_a_process_that_takes_turns_samples_as_a_fit_does(folder):
-    n_sweeps = BURN_IN + 2
-    train, unseen = read(folder, TRAINING), read(folder, TEST)
+    n_sweeps, split = BURN_IN + 2, Path(folder, JUDGING)
     settings = GibbsSettings(
-        sampled_factors=FACTORS, sweeps=n_sweeps, burn_in=BURN_IN, samples=n_sweeps
+        sampled_factors=FACTORS, feature_rank=0, sweeps=n_sweeps, burn_in=BURN_IN, samples=n_sweeps
     )
-    expected = fit(train, no_features(synthetic(N)), settings, validation=unseen).trace
-    given = {"folder": folder, "n_ratings": N, "threads": 1, "train": TRAINING, "unseen": TEST}
+    train, test = EncodedRatings.load(split, "train"), EncodedRatings.load(split, "test")
+    expected = fit(train, no_features(synthetic(N)), settings, validation=test).trace
+    given = {"split": str(split), "n_ratings": N, "threads": 1}
     with Turns("distributed_sampler", given, alone=False) as sampler:
         taken = [sampler.take() for _ in range(n_sweeps)]
     assert sampler.figures["blocks seconds"] > 0
@@ -82,7 +101,7 @@ def test_a_process_that_takes_turns_samples_as_a_fit_does(folder):
 
 def test_a_process_that_fails_is_unfinished(folder):
     with pytest.raises(UnfinishedError, match="ended with 1"):
-        Turns("distributed_sampler", {"folder": folder, "threads": 1}, alone=False)
+        Turns("distributed_sampler", {"split": folder, "threads": 1}, alone=False)
 
 
 def test_of_settings_that_are_as_good_the_fastest_counts():
