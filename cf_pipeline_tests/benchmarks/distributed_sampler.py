@@ -18,8 +18,8 @@ from cf_pipeline.recommender.minibatches import EncodedRatings
 from cf_pipeline.recommender.posterior import Posterior
 from cf_pipeline.recommender.settings import GibbsSettings
 from cf_pipeline_tests.benchmarks.distributed_data import synthetic
-from cf_pipeline_tests.benchmarks.distributed_memory import peak_bytes
 from cf_pipeline_tests.benchmarks.distributed_turns import Turn, serve
+from cf_pipeline_tests.benchmarks.distributed_usage import cpu_seconds, peak_bytes
 from cf_pipeline_tests.benchmarks.scale_process import Figures, seconds_of
 from cf_pipeline_tests.benchmarks.scale_training import no_features
 
@@ -33,21 +33,22 @@ def prepared(given: Figures) -> Iterator[tuple[Figures, Turn]]:
     split = Path(given["split"])
     train, test = EncodedRatings.load(split, "train"), EncodedRatings.load(split, "test")
     settings = GibbsSettings(sampled_factors=FACTORS, feature_rank=0)
-    start = time.perf_counter()
+    used, start = cpu_seconds(), time.perf_counter()
     sampler = Sampler(train, no_features(synthetic(given["n_ratings"])), settings)
-    figures = {"start seconds": 0.0, "blocks seconds": time.perf_counter() - start}
+    seconds = time.perf_counter() - start
+    figures = {"start seconds": 0.0, "seconds": seconds, "CPU seconds": cpu_seconds() - used}
     done, total = 0, torch.zeros_like(test.ratings)
 
     def sweep() -> Figures:
         nonlocal done
-        seconds, done = seconds_of(sampler.sweep), done + 1
-        rmse = None
+        used, rmse, done = cpu_seconds(), None, done + 1
+        taken = {"seconds": seconds_of(sampler.sweep), "CPU seconds": cpu_seconds() - used}
         if done > BURN_IN:
             posterior = Posterior.of([sampler.sample()], sampler.levels, sampler.ordinal)
             total.add_(posterior.predict_mean(test.users, test.items))
             errors = total / (done - BURN_IN) - test.ratings
             rmse = errors.square().mean().sqrt().item()
-        return {"seconds": seconds, "rmse": rmse, **peak_bytes()}
+        return {**taken, "rmse": rmse, **peak_bytes()}
 
     yield figures, sweep
 

@@ -39,8 +39,7 @@ class Swept:
     @property
     def seconds(self) -> float:
         """The seconds of a fit: of the blocks, and of all sweeps."""
-        sweeps = sum(sweep["seconds"] for sweep in self.sweeps)
-        return float(self.setup["blocks seconds"] + sweeps)
+        return float(sum(stage["seconds"] for stage in (self.setup, *self.sweeps)))
 
     @property
     def rmse(self) -> float:
@@ -83,11 +82,12 @@ def rows(measured: Measured, floor: float) -> Iterator[Row]:
             "workers": str(by.workers),
             "threads of each": str(by.threads),
             "start s": swept.setup["start seconds"],
-            "blocks s": swept.setup["blocks seconds"],
+            "blocks s": swept.setup["seconds"],
             "sweep s": statistics.median(swept.counted),
             "least": min(swept.counted),
             "sweeps": str(len(swept.sweeps)),
             "blocks + sweeps s": swept.seconds,
+            "CPU s": sum(stage["CPU seconds"] for stage in (swept.setup, *swept.sweeps)),
             "RMSE": swept.rmse,
             "noise floor": floor,
             "driver MB": memory["driver_bytes"] / 1e6,
@@ -101,13 +101,15 @@ def rows(measured: Measured, floor: float) -> Iterator[Row]:
 def rows_of_spark(tried: Figures, last: Figures) -> Iterator[Row]:
     """Yield a line for each setting that Spark tried on carved rows, and its last fits' one."""
     for fit in tried["fits"]:
-        yield {"Spark ALS, on carved rows": _named(fit), "s": fit["seconds"], "RMSE": fit["rmse"]}
+        taken = {"s": fit["seconds"], "CPU s": fit["CPU seconds"]}
+        yield {"Spark ALS, on carved rows": _named(fit), **taken, "RMSE": fit["rmse"]}
     seconds = [fit["seconds"] for fit in last["fits"]]
     yield {
         "Spark ALS": _named(last["fits"][-1]),
         "start s": last["start seconds"],
         "least s": last["seconds"],
         "median": statistics.median(seconds),
+        "CPU s": min(fit["CPU seconds"] for fit in last["fits"]),
         "RMSE": last["fits"][-1]["rmse"],
         "driver MB": last["peak_bytes"] / 1e6,
         "JVM MB": last["jvm_bytes"] / 1e6,

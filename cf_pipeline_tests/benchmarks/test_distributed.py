@@ -48,7 +48,7 @@ def _rows(columns: Iterable[Any]) -> set[tuple[float, ...]]:
 
 def swept(*seconds: float, rmse: float = 0.8, blocks: float = 1.0) -> Swept:
     sweeps = [{"seconds": float(of_one), "rmse": rmse} for of_one in seconds]
-    return Swept({"start seconds": 9.0, "blocks seconds": blocks}, sweeps)
+    return Swept({"start seconds": 9.0, "seconds": blocks}, sweeps)
 
 
 def spark(rmse: float) -> Figures:
@@ -91,7 +91,7 @@ def test_a_process_that_takes_turns_samples_as_a_fit_does(folder):
     given = {"split": str(split), "n_ratings": N, "threads": 1}
     with Turns("distributed_sampler", given, alone=False) as sampler:
         taken = [sampler.take() for _ in range(n_sweeps)]
-    assert sampler.figures["blocks seconds"] > 0
+    assert sampler.figures["seconds"] > 0
     assert [turn["rmse"] for turn in taken] == pytest.approx(
         [sweep.validation_rmse for sweep in expected], abs=1e-5
     )
@@ -140,10 +140,15 @@ def test_what_was_not_measured_has_no_target():
 
 
 def test_a_line_says_what_a_sampler_took(folder):
-    memory = {"driver_bytes": 1e6, "worker_bytes": 2e6, "store_bytes": 3e6, "service_bytes": 4e6}
-    sweeps = [{"seconds": float(k), "rmse": 1 / k} | memory for k in (8, 7, 3, 5, 4)]
-    by_turns = Swept({"start seconds": 9.0, "blocks seconds": 1.0}, sweeps)
-    (row,) = rows({TWO_WORKERS: by_turns}, floor=0.2)
-    figures = ("workers", "sweep s", "least", "sweeps", "blocks + sweeps s", "RMSE", "store MB")
-    assert [row[name] for name in figures] == ["2", 4, 3, "5", 28, 0.25, 3]
+    used = {"driver_bytes": 1e6, "worker_bytes": 2e6, "store_bytes": 3e6, "service_bytes": 4e6}
+    sweeps = [
+        {"seconds": float(k), "CPU seconds": 2.0 * k, "rmse": 1 / k, **used}
+        for k in (8, 7, 3, 5, 4)
+    ]
+    setup = {"start seconds": 9.0, "seconds": 1.0, "CPU seconds": 2.0}
+    (row,) = rows({TWO_WORKERS: Swept(setup, sweeps)}, floor=0.2)
+    assert (row["workers"], row["sweeps"]) == ("2", "5")
+    assert (row["sweep s"], row["least"]) == (4, 3)
+    assert (row["blocks + sweeps s"], row["CPU s"]) == (28, 56)
+    assert (row["RMSE"], row["noise floor"], row["store MB"]) == (0.25, 0.2, 3)
     assert np.allclose(row["seconds of each sweep"], [8, 7, 3, 5, 4])

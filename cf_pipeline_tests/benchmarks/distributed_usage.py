@@ -1,4 +1,4 @@
-"""The most that the processes of a stage had in memory, by what they are for: Linux's `/proc`."""
+"""What the processes of a stage take: memory, by what they are for, and cores. It takes Linux."""
 
 import os
 import re
@@ -30,6 +30,16 @@ def peak_bytes() -> Figures:
         ),
         "service_bytes": peak_of(others),
     }
+
+
+def cpu_seconds() -> float:
+    """Return the seconds that this process, and those that it runs, had a core so far.
+
+    On a machine that is busy with other things too, they say more than the time that went by.
+    """
+    me = psutil.Process()
+    times = [process.cpu_times() for process in (me, *me.children(recursive=True))]
+    return float(sum(of.user + of.system for of in times))
 
 
 def peak_of(processes: Iterable[int]) -> int:
