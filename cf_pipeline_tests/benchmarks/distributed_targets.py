@@ -26,10 +26,14 @@ ONE_WORKER, TWO_WORKERS = By("Ray", 1, 1), By("Ray", 2, 1)
 
 @dataclass(frozen=True)
 class Swept:
-    """What a sampler said of its set-up, and of each sweep, as `distributed_sampler` does."""
+    """What a sampler said of its set-up, and of each sweep, as `distributed_sampler` does.
+
+    The first `needed` sweeps are what a fit takes; more of them only tell how long a sweep takes.
+    """
 
     setup: Figures
     sweeps: Sequence[Figures]
+    needed: int
 
     @property
     def counted(self) -> list[float]:
@@ -37,14 +41,26 @@ class Swept:
         return [sweep["seconds"] for sweep in self.sweeps[UNCOUNTED:]]
 
     @property
+    def stages(self) -> list[Figures]:
+        """The set-up and the sweeps of a fit."""
+        return [self.setup, *self.sweeps[: self.needed]]
+
+    @property
     def seconds(self) -> float:
-        """The seconds of a fit: of the blocks, and of all sweeps."""
-        return float(sum(stage["seconds"] for stage in (self.setup, *self.sweeps)))
+        """The seconds of a fit: of the blocks, and of its sweeps."""
+        return float(sum(stage["seconds"] for stage in self.stages))
 
     @property
     def rmse(self) -> float:
-        """That of the mean of all samples."""
-        return float(self.sweeps[-1]["rmse"])
+        """That of the mean of a fit's samples."""
+        return float(self.stages[-1]["rmse"])
+
+    def to(self, rmse: float) -> "Swept | None":
+        """Return the fit that predicts with that RMSE, if so many sweeps are enough."""
+        for needed, sweep in enumerate(self.sweeps, 1):
+            if sweep["rmse"] is not None and sweep["rmse"] <= rmse:
+                return Swept(self.setup, self.sweeps, needed)
+        return None
 
 
 Measured: TypeAlias = Mapping[By, Swept]
@@ -85,9 +101,9 @@ def rows(measured: Measured, floor: float) -> Iterator[Row]:
             "blocks s": swept.setup["seconds"],
             "sweep s": statistics.median(swept.counted),
             "least": min(swept.counted),
-            "sweeps": str(len(swept.sweeps)),
+            "sweeps": str(swept.needed),
             "blocks + sweeps s": swept.seconds,
-            "CPU s": sum(stage["CPU seconds"] for stage in (swept.setup, *swept.sweeps)),
+            "CPU s": sum(stage["CPU seconds"] for stage in swept.stages),
             "RMSE": swept.rmse,
             "noise floor": floor,
             "driver MB": memory["driver_bytes"] / 1e6,
@@ -98,11 +114,21 @@ def rows(measured: Measured, floor: float) -> Iterator[Row]:
         }
 
 
-def rows_of_spark(tried: Figures, last: Figures) -> Iterator[Row]:
-    """Yield a line for each setting that Spark tried on carved rows, and its last fits' one."""
+def rows_of_spark(tried: Figures, ours: Swept | None, last: Figures) -> Iterator[Row]:
+    """Yield a line for each setting that Spark tried on carved rows, and its last fits' one.
+
+    Beside each stands what it took `ours` to be as good on the same rows.
+    """
     for fit in tried["fits"]:
-        taken = {"s": fit["seconds"], "CPU s": fit["CPU seconds"]}
-        yield {"Spark ALS, on carved rows": _named(fit), **taken, "RMSE": fit["rmse"]}
+        equal = ours.to(fit["rmse"]) if ours else None
+        yield {
+            "Spark ALS, on carved rows": _named(fit),
+            "s": fit["seconds"],
+            "CPU s": fit["CPU seconds"],
+            "RMSE": fit["rmse"],
+            "ours, sweeps": str(equal.needed) if equal else "",
+            "ours, s": equal.seconds if equal else "",
+        }
     seconds = [fit["seconds"] for fit in last["fits"]]
     yield {
         "Spark ALS": _named(last["fits"][-1]),

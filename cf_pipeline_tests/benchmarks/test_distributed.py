@@ -25,6 +25,7 @@ from cf_pipeline_tests.benchmarks.distributed_targets import (
     Swept,
     fastest,
     rows,
+    rows_of_spark,
     targets,
 )
 from cf_pipeline_tests.benchmarks.distributed_turns import Turns
@@ -48,7 +49,7 @@ def _rows(columns: Iterable[Any]) -> set[tuple[float, ...]]:
 
 def swept(*seconds: float, rmse: float = 0.8, blocks: float = 1.0) -> Swept:
     sweeps = [{"seconds": float(of_one), "rmse": rmse} for of_one in seconds]
-    return Swept({"start seconds": 9.0, "seconds": blocks}, sweeps)
+    return Swept({"start seconds": 9.0, "seconds": blocks}, sweeps, len(seconds))
 
 
 def spark(rmse: float) -> Figures:
@@ -134,6 +135,18 @@ def test_spark_is_beaten_by_who_is_faster_and_as_good():
     assert (worse.value, worse.holds) == (0, False)
 
 
+def test_beside_each_of_sparks_settings_stands_what_ours_took_to_be_as_good():
+    setup = {"seconds": 10.0}
+    sweeps = [{"seconds": 2.0, "rmse": rmse} for rmse in (None, 0.86, 0.83)]
+    tried = [{"rank": 8, "regParam": 0.1, "maxIter": 5, "rmse": rmse} for rmse in (0.85, 0.87, 0.8)]
+    fits = [fit | {"seconds": 9.0, "CPU seconds": 12.0} for fit in tried]
+    last = {"start seconds": 5.0, "seconds": 9.0, "peak_bytes": 1e6, "jvm_bytes": 2e6, "fits": fits}
+    *lines, final = rows_of_spark({"fits": fits}, Swept(setup, sweeps, 3), last)
+    assert [line["ours, sweeps"] for line in lines] == ["3", "2", ""]
+    assert [line["ours, s"] for line in lines] == [16, 14, ""]
+    assert final["RMSE"] == 0.8
+
+
 def test_what_was_not_measured_has_no_target():
     assert list(targets({}, spark(rmse=0.8))) == []
     assert list(targets({ONE_WORKER: swept(1, 1, 1)}, None)) == []
@@ -146,9 +159,9 @@ def test_a_line_says_what_a_sampler_took(folder):
         for k in (8, 7, 3, 5, 4)
     ]
     setup = {"start seconds": 9.0, "seconds": 1.0, "CPU seconds": 2.0}
-    (row,) = rows({TWO_WORKERS: Swept(setup, sweeps)}, floor=0.2)
-    assert (row["workers"], row["sweeps"]) == ("2", "5")
+    (row,) = rows({TWO_WORKERS: Swept(setup, sweeps, 4)}, floor=0.2)
+    assert (row["workers"], row["sweeps"]) == ("2", "4")
     assert (row["sweep s"], row["least"]) == (4, 3)
-    assert (row["blocks + sweeps s"], row["CPU s"]) == (28, 56)
-    assert (row["RMSE"], row["noise floor"], row["store MB"]) == (0.25, 0.2, 3)
+    assert (row["blocks + sweeps s"], row["CPU s"]) == (24, 48)
+    assert (row["RMSE"], row["noise floor"], row["store MB"]) == (0.2, 0.2, 3)
     assert np.allclose(row["seconds of each sweep"], [8, 7, 3, 5, 4])
