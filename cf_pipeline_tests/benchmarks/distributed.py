@@ -76,7 +76,7 @@ def main() -> None:
 
 def as_good_as(rmse: float, given: Figures) -> Swept:
     """Sweep until the carved rows are predicted with that RMSE, but for MOST_SWEEPS."""
-    with _started(LOCAL_ON_TWO, given, CHOOSING) as sampler:
+    with _started(LOCAL, given, CHOOSING) as sampler:
         sweeps: list[Figures] = []
         while len(sweeps) < MOST_SWEEPS:
             sweeps.append(sampler.take())

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 HERE = "127.0.0.1"
 THREADS = 2
 MEMORY = "10g"
+STACK = "-Xss64m"  # of a thread: by default twenty iterations that are not checkpointed overflow it
 Setting: TypeAlias = dict[str, Any]  # the keyword arguments of ALS
 
 
@@ -78,6 +79,7 @@ def _session(split: str) -> "Iterator[SparkSession]":
     builder = SparkSession.builder.master(f"local[{THREADS}]")
     for name, value in {
         "spark.driver.bindAddress": HERE,
+        "spark.driver.extraJavaOptions": STACK,
         "spark.driver.host": HERE,
         "spark.driver.memory": MEMORY,
         "spark.local.dir": str(Path(split, "spark")),

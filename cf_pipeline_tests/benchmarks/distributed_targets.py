@@ -126,8 +126,8 @@ def rows_of_spark(tried: Figures, ours: Swept | None, last: Figures) -> Iterator
             "s": fit["seconds"],
             "CPU s": fit["CPU seconds"],
             "RMSE": fit["rmse"],
-            "ours, sweeps": str(equal.needed) if equal else "",
-            "ours, s": equal.seconds if equal else "",
+            "ours, local, sweeps": str(equal.needed) if equal else "",
+            "ours, local, s": equal.seconds if equal else "",
         }
     seconds = [fit["seconds"] for fit in last["fits"]]
     yield {

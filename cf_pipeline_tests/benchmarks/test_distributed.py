@@ -142,8 +142,8 @@ def test_beside_each_of_sparks_settings_stands_what_ours_took_to_be_as_good():
     fits = [fit | {"seconds": 9.0, "CPU seconds": 12.0} for fit in tried]
     last = {"start seconds": 5.0, "seconds": 9.0, "peak_bytes": 1e6, "jvm_bytes": 2e6, "fits": fits}
     *lines, final = rows_of_spark({"fits": fits}, Swept(setup, sweeps, 3), last)
-    assert [line["ours, sweeps"] for line in lines] == ["3", "2", ""]
-    assert [line["ours, s"] for line in lines] == [16, 14, ""]
+    assert [line["ours, local, sweeps"] for line in lines] == ["3", "2", ""]
+    assert [line["ours, local, s"] for line in lines] == [16, 14, ""]
     assert final["RMSE"] == 0.8
 
 
