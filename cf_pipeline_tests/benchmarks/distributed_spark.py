@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import psutil
 
-from cf_pipeline.recommender.factor_model import STARS
+from cf_pipeline.recommender.rating_scale import STARS
 from cf_pipeline_tests.benchmarks.distributed_data import COLUMNS
 from cf_pipeline_tests.benchmarks.distributed_usage import cpu_seconds, peak_of
 from cf_pipeline_tests.benchmarks.scale_process import Figures
