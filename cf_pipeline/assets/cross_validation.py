@@ -102,12 +102,13 @@ def cross_validation(
         import pandas as pd
 
         from cf_pipeline.recommender.cross_validation import folds
-        from cf_pipeline.recommender.rating_checks import check_ratings_file
+        from cf_pipeline.recommender.rating_checks import check_ratings_files
         from cf_pipeline.recommender.split_files import read_ratings
+        from cf_pipeline.recommender.table_files import RATINGS, table_files
 
-        path = ratings.path("ratings.parquet")
-        check_ratings_file(path)
-        rows = read_ratings(path)
+        files = table_files(ratings.verified(), RATINGS)
+        check_ratings_files(files)
+        rows = read_ratings(files)
         side_tables = (
             pd.read_parquet(users.path("users.parquet")),
             pd.read_parquet(movies.path("movies.parquet")),

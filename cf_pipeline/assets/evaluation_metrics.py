@@ -163,6 +163,7 @@ def judge_posterior(
     from cf_pipeline.recommender import cold_start, metrics, plots, uncertainty
     from cf_pipeline.recommender.posterior import Posterior
     from cf_pipeline.recommender.split_files import read_part
+    from cf_pipeline.recommender.table_files import SPLIT, table_files
     from cf_pipeline.recommender.vocabulary import Vocabulary
 
     folder = factor_model.verified()
@@ -172,7 +173,8 @@ def judge_posterior(
     )
     posterior = Posterior.load(folder)
     # Who is in a side table only is known by the raw id.
-    pairs = read_part(train_test_split.path("train_test_split.parquet"), "test", ["user", "movie"])
+    split = table_files(train_test_split.verified(), SPLIT)
+    pairs = read_part(split, "test", ["user", "movie"])
     side_tables = (
         pd.read_parquet(users.path("users.parquet")),
         pd.read_parquet(movies.path("movies.parquet")),

@@ -60,6 +60,7 @@ def ranking_model(
         from cf_pipeline.recommender.ranking_model import fit
         from cf_pipeline.recommender.serving import History, Recommender
         from cf_pipeline.recommender.split_files import read_part
+        from cf_pipeline.recommender.table_files import SPLIT, table_files
 
         executor, scratch = compute.start(context, config.device), scratch_of(directory)
         device = resolve_device(config.device, sparse=True, executor=executor)
@@ -79,7 +80,7 @@ def ranking_model(
                 executor,
                 scratch,
             )
-        split = train_test_split.path("train_test_split.parquet")
+        split = table_files(train_test_split.verified(), SPLIT)
         test = read_part(split, "test", ["user", "movie"])
         history = History.of(part.ratings, part.users, part.movies, test)
         Recommender(fitted.model, part.titles, history).save(directory)

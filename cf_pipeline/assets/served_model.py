@@ -69,9 +69,10 @@ def served_model(
         from cf_pipeline.recommender.minibatches import EncodedRatings
         from cf_pipeline.recommender.ranking_model import RankingModel, refit
         from cf_pipeline.recommender.serving import History, Recommender
+        from cf_pipeline.recommender.table_files import SPLIT, table_files
 
         folder = champion_model.verified()
-        split = folder / "train_test_split.parquet"
+        split = table_files(folder, SPLIT)
         side_tables = (
             pd.read_parquet(folder / "users.parquet"),
             pd.read_parquet(folder / "movies.parquet"),
