@@ -54,7 +54,7 @@ def ratings_checks(
         from cf_pipeline.recommender.rating_checks import check_ratings_files
         from cf_pipeline.recommender.table_files import RATINGS, table_files
 
-        executor = compute.start(context)  # type: ignore[arg-type]  # it takes the log alone
+        executor = compute.start(context)
         check_ratings_files(table_files(ratings.verified(), RATINGS), executor)
         (directory / "passed").touch()
         return {}

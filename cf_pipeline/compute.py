@@ -37,7 +37,11 @@ class Compute(dg.ConfigurableResource):  # type: ignore[type-arg]
     )
     _started: RayExecutor | None = PrivateAttr(None)
 
-    def start(self, context: dg.AssetExecutionContext, device: str = "cpu") -> Executor:
+    def start(
+        self,
+        context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext,
+        device: str = "cpu",
+    ) -> Executor:
         """Return the executor of the run, which is told where to log; the first call starts it.
 
         `device` is a torch device for its tasks, or 'auto': a GPU where the cluster has any.

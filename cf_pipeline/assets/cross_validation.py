@@ -20,9 +20,9 @@ from cf_pipeline.metadata import picture, table_of
 from cf_pipeline.recommender.settings import (
     PLAIN,
     WITH_FOLDS,
-    FitSettings,
     GibbsSettings,
     GradientDescentSettings,
+    MemorySettings,
     RankingSettings,
 )
 
@@ -40,7 +40,7 @@ GIBBS = {"gibbs": GibbsSettings(), "gibbs_ordinal": GibbsSettings(likelihood="or
 GRADIENT_DESCENT = {"gradient_descent": GradientDescentSettings(), "gradient_descent_plain": PLAIN}
 
 
-class CrossValidationConfig(FitSettings, dg.Config):
+class CrossValidationConfig(MemorySettings, dg.Config):
     """Which methods compete on which folds."""
 
     gibbs: bool = Field(True, description="Judge 'gibbs' with its default settings.")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cf_pipeline.recommender.executors import Executor
     from cf_pipeline.recommender.minibatches import EncodedRatings
     from cf_pipeline.recommender.rating_scale import RatingScale
-    from cf_pipeline.recommender.settings import FitSettings
+    from cf_pipeline.recommender.settings import BlockSettings
 
 INDEX_BYTES = 4
 
@@ -22,7 +22,7 @@ def both_sides(
     ratings: EncodedRatings,
     n_users: int,
     n_items: int,
-    settings: FitSettings,
+    settings: BlockSettings,
     *,
     with_values: bool,
     replaceable: bool = False,

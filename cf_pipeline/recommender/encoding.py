@@ -24,7 +24,7 @@ from cf_pipeline.recommender.split_files import (
     is_of,
     row_groups,
 )
-from cf_pipeline.recommender.table_files import blocks
+from cf_pipeline.recommender.table_files import blocks, n_rows
 from cf_pipeline.recommender.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -136,6 +136,14 @@ def _encode_block(
                 mask = is_of(rows, part).to_numpy()
                 for file, column in zip(of_part, columns, strict=True):
                     file.write(column[mask].data)
+
+
+def encode_whole(
+    ratings: Sequence[Path], users: Vocabulary, movies: Vocabulary, directory: Path
+) -> None:
+    """Write all ratings of parquet files into `directory`, encoded, as the part 'whole'."""
+    directory.mkdir(parents=True, exist_ok=True)
+    write_encoded(encoded(ratings, users, movies), n_rows(ratings), directory, "whole")
 
 
 def write_encoded(

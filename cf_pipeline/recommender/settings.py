@@ -13,26 +13,8 @@ WITH_FOLDS = "ml-100k"  # the only data set that came with official folds
 YRange = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
-class FitSettings(BaseModel):
-    """Settings of how a fit goes about its work.
-
-    Those that decide nothing of what comes out of it are in no dump of settings.
-    """
-
-    block_ratings: int = Field(
-        1 << 22,
-        gt=0,
-        description="Ratings of the users, or of the movies, that a task works on at a time. Each "
-        "such block has random numbers of its own, so this decides what is drawn; fewer keep more "
-        "workers busy, but cost more in all.",
-    )
-    checkpoint_seconds: FiniteFloat = Field(
-        60.0,
-        gt=0,
-        exclude=True,
-        description="How often a fit writes down where it stands, to go on from there if its "
-        "process dies. One that ends sooner writes nothing.",
-    )
+class MemorySettings(BaseModel):
+    """How much memory fits take, which decides nothing of what comes out: no dump has it."""
 
     memory_gib: FiniteFloat = Field(
         4.0,
@@ -45,7 +27,31 @@ class FitSettings(BaseModel):
     )
 
 
-class ModelSettings(FitSettings):
+class FitSettings(MemorySettings):
+    """Settings that decide nothing of what comes out of a fit: no dump of settings has them."""
+
+    checkpoint_seconds: FiniteFloat = Field(
+        60.0,
+        gt=0,
+        exclude=True,
+        description="How often a fit writes down where it stands, to go on from there if its "
+        "process dies. One that ends sooner writes nothing.",
+    )
+
+
+class BlockSettings(FitSettings):
+    """Settings of a fit that works on its ratings by blocks."""
+
+    block_ratings: int = Field(
+        5_000_000,
+        gt=0,
+        description="Ratings of the users, or of the movies, that a task works on at a time. Each "
+        "such block has random numbers of its own, so this decides what is drawn; fewer keep more "
+        "workers busy, but cost more in all.",
+    )
+
+
+class ModelSettings(BlockSettings):
     """Settings of the factor model, however it is fitted."""
 
     n_factors: int = Field(20, gt=0, description="Factors of each user and movie.")
@@ -108,7 +114,7 @@ class FactorModelSettings(GradientDescentSettings, GibbsSettings):
     )
 
 
-class RankingSettings(FitSettings):
+class RankingSettings(BlockSettings):
     """Settings of `implicit_als.fit`.
 
     The defaults were chosen on rows that are in neither ua's nor ub's test part; some of them are

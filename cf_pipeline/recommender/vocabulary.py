@@ -223,7 +223,9 @@ def _distinct(ids: Ids) -> pd.Index:
     elif _is_categorical(ids):
         known = pd.Categorical(ids).remove_unused_categories().categories
     else:
-        known = pd.Index(ids).dropna().unique()
+        known = pd.Index(ids).dropna()
+        # pandas' own distinct strings end where a C string does.
+        known = pd.Index(list(dict.fromkeys(known)), dtype=known.dtype)
     known = _canonical(known)
     return known if known.dtype == np.int64 else known[known != NA]
 

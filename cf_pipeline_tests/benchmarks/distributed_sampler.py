@@ -26,7 +26,6 @@ from cf_pipeline_tests.benchmarks.scale_training import no_features
 
 FACTORS = 8
 BURN_IN = 4  # sweeps: chosen on carved rows
-BLOCKS = 8  # of each side, whoever works on them
 
 
 @contextmanager
@@ -34,9 +33,7 @@ def prepared(given: Figures) -> Iterator[tuple[Figures, Turn]]:
     """Set a sampler up by what is `given`, and yield what is to be said of that, and its sweep."""
     split = Path(given["split"])
     train, test = EncodedRatings.load(split, "train"), EncodedRatings.load(split, "test")
-    settings = GibbsSettings(
-        sampled_factors=FACTORS, feature_rank=0, block_ratings=given["n_ratings"] // BLOCKS
-    )
+    settings = GibbsSettings(sampled_factors=FACTORS, feature_rank=0)
     begun = time.perf_counter()
     with _started(given["executor"], given["workers"]) as executor:
         used, start = cpu_seconds(), time.perf_counter()

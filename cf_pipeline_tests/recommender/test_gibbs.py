@@ -13,7 +13,7 @@ from cf_pipeline.recommender.gibbs import ITEMS, USERS, Sampled, Sampler, fit
 from cf_pipeline.recommender.gibbs_side import Side
 from cf_pipeline.recommender.minibatches import EncodedRatings
 from cf_pipeline.recommender.posterior import Sample
-from cf_pipeline.recommender.settings import FitSettings, GibbsSettings
+from cf_pipeline.recommender.settings import BlockSettings, GibbsSettings
 from cf_pipeline_tests.recommender.simulation import Fold, Simulated, rmse, some_ratings
 
 PLACES = torch.tensor([0.1, 0.25, 0.5, 0.75, 0.9])
@@ -31,7 +31,7 @@ def two_sides(
     ratings: EncodedRatings, features: Tensor, n_items: int, width: int, block_ratings: int = 1000
 ) -> tuple[Side, Side]:
     """Return the users, of these features, and items without any."""
-    settings = FitSettings(block_ratings=block_ratings)
+    settings = BlockSettings(block_ratings=block_ratings)
     users, items = both_sides(ratings, len(features), n_items, settings, with_values=True)
     return (
         Side(users, features, width, (0, USERS)),
@@ -168,7 +168,7 @@ def test_a_sweep_leaves_unknowns_that_are_true_of_the_ratings_as_they_are(double
     kinds = [torch.randint(0, 2, (n, 2), generator=generator).double() for n in (9, 7)]
     side = SideFeatures(*kinds)
     pairs_alone = EncodedRatings(users, items, torch.ones(24))
-    by_user, by_item = both_sides(pairs_alone, 9, 7, FitSettings(), with_values=False)
+    by_user, by_item = both_sides(pairs_alone, 9, 7, BlockSettings(), with_values=False)
     of_users = low_rank_features(by_user, by_item, side.users, 2, 0)
     of_items = low_rank_features(by_item, by_user, side.items, 2, 0)
     one = torch.ones(())

@@ -13,7 +13,7 @@ from cf_pipeline.recommender.likelihoods import GaussianLikelihood, OrdinalLikel
 from cf_pipeline.recommender.minibatches import EncodedRatings
 from cf_pipeline.recommender.moments import Moments
 from cf_pipeline.recommender.rating_sums import RatingSums
-from cf_pipeline.recommender.settings import FitSettings
+from cf_pipeline.recommender.settings import BlockSettings
 from cf_pipeline_tests.recommender.simulation import NOISE_STD, Simulated
 
 N_ITEMS = 5
@@ -24,7 +24,7 @@ def sides(n_users: int, n_each: int, generator: torch.Generator) -> tuple[Side, 
     """Return users who rated n_each items each, the items, and the η of each rating."""
     ratings = encoded(n_users, n_each, torch.zeros(n_users * n_each))
     sizes, pair = (n_users, N_ITEMS), []
-    both = both_sides(ratings, *sizes, FitSettings(), with_values=True, replaceable=True)
+    both = both_sides(ratings, *sizes, BlockSettings(), with_values=True, replaceable=True)
     for which, (blocks, n) in enumerate(zip(both, sizes, strict=True)):
         pair.append(Side(blocks, torch.zeros(n, 1), 2, (0, which)))
         pair[-1].weights = normal(generator, n, 2)

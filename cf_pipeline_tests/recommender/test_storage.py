@@ -11,7 +11,7 @@ import torch
 from cf_pipeline.recommender.budget import both_sides
 from cf_pipeline.recommender.executors import BlockError
 from cf_pipeline.recommender.minibatches import EncodedRatings
-from cf_pipeline.recommender.settings import FitSettings
+from cf_pipeline.recommender.settings import BlockSettings
 from cf_pipeline.recommender.storage import empty
 from cf_pipeline_tests.recommender.simulation import some_ratings
 
@@ -49,8 +49,8 @@ def test_files_have_no_name_that_a_process_which_is_killed_would_leave(folder: P
     assert room.sum() == 7000
 
 
-def budget(gib: float) -> FitSettings:
-    return FitSettings(memory_gib=gib)
+def budget(gib: float) -> BlockSettings:
+    return BlockSettings(memory_gib=gib)
 
 
 def test_ratings_beyond_the_budget_are_in_files_and_no_others(full: None) -> None:
