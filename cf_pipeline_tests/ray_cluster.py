@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import psutil
 import pytest
@@ -48,13 +48,13 @@ def in_namespace(function: Callable[..., Any], *arguments: object, timeout: floa
     The function is one of a module, and what it takes and returns can be pickled. All that it
     prints is shown where the test fails. What it raises, and more than `timeout` seconds, fails the
     test; whatever it has started is killed as it ends, in any case. Where there is no Ray, or where
-    namespaces are not permitted, the test is skipped.
+    namespaces are not permitted, the test is skipped, and fails in CI.
     """
     if importlib.util.find_spec("ray") is None:
-        pytest.skip("Ray is not installed: pip install --editable '.[ray]'")
+        _give_up("Ray is not installed: pip install --editable '.[ray]'")
     probe = subprocess.run([*_unshared(), "true"], capture_output=True, text=True, check=False)
     if probe.returncode != 0:
-        pytest.skip(f"Ray is to have a network of its own: {probe.stderr.strip()}")
+        _give_up(f"Ray is to have a network of its own: {probe.stderr.strip()}")
     # Of a long path Ray's sockets would be too long; and Ray writes its address beside them.
     with tempfile.TemporaryDirectory(prefix="cf_ray_", dir="/tmp") as temporary:
         (Path(temporary) / "call").write_bytes(pickle.dumps((function, arguments)))
@@ -159,6 +159,12 @@ def two_nodes(job_server: bool = False) -> Iterator[TwoNodes]:
             for processes in node.all_processes.values():
                 for process in processes:
                     _kill(process.process)
+
+
+def _give_up(reason: str) -> NoReturn:
+    if os.environ.get("CI"):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
 
 
 def _raylet(node: "Node") -> "subprocess.Popen[bytes]":
