@@ -121,7 +121,8 @@ def judge_lists(
 ) -> tuple[dict[str, object], Metadata]:
     """Return what to write and what to show of lists by the model, and by simpler orders."""
     from cf_pipeline.recommender import ranking_plots
-    from cf_pipeline.recommender.ranking_model import RankingModel, judge, orders
+    from cf_pipeline.recommender.list_quality import judge
+    from cf_pipeline.recommender.ranking_model import RankingModel, orders
 
     by = orders(RankingModel.load(ranking_model.verified()), train)
     judged = {name: judge(*order, train, test, executor) for name, order in by.items()}

@@ -57,7 +57,7 @@ def ranking_model(
         from cf_pipeline.recommender import ranking_plots
         from cf_pipeline.recommender.factor_model import FactorModel
         from cf_pipeline.recommender.fits import resolve_device
-        from cf_pipeline.recommender.ranking_model import fit
+        from cf_pipeline.recommender.ranking_fit import fit
         from cf_pipeline.recommender.serving import History, Recommender
         from cf_pipeline.recommender.split_files import read_part
         from cf_pipeline.recommender.table_files import SPLIT, table_files

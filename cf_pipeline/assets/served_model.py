@@ -70,7 +70,8 @@ def served_model(
         from cf_pipeline.recommender.encoding import distinct_ids, encode_whole
         from cf_pipeline.recommender.methods import device_for, fit
         from cf_pipeline.recommender.minibatches import EncodedRatings
-        from cf_pipeline.recommender.ranking_model import RankingModel, refit
+        from cf_pipeline.recommender.ranking_fit import refit
+        from cf_pipeline.recommender.ranking_model import RankingModel
         from cf_pipeline.recommender.serving import History, Recommender
         from cf_pipeline.recommender.table_files import SPLIT, table_files
 

@@ -25,10 +25,10 @@ from cf_pipeline.recommender.checkpoints import Checkpoints
 from cf_pipeline.recommender.draws import stream
 from cf_pipeline.recommender.executors import LOCAL, BlockError
 from cf_pipeline.recommender.features import low_rank_features
+from cf_pipeline.recommender.gibbs_progress import Samples, Seen, Sweep, kept_sweeps
 from cf_pipeline.recommender.gibbs_side import Side
 from cf_pipeline.recommender.likelihoods import GaussianLikelihood, Likelihood, OrdinalLikelihood
 from cf_pipeline.recommender.posterior import Posterior, Sample, levels_of
-from cf_pipeline.recommender.predictions import predict_mean
 from cf_pipeline.recommender.rating_scale import STARS
 
 if TYPE_CHECKING:
@@ -43,22 +43,6 @@ if TYPE_CHECKING:
 
 SWEEPS_BETWEEN_LINES, SECONDS_BETWEEN_LINES = 25, 30.0
 USERS, ITEMS, OF_LIKELIHOOD = range(3)  # whose a stream of random numbers is
-
-
-class Sweep(NamedTuple):
-    """Where the sampler stood after a sweep.
-
-    `validation_rmse`, in stars, is that of the mean of the samples so far; None during the burn-in
-    and without a validation part. `noise_std` is the mean standard deviation of a rating about what
-    is said of it, in stars (with the ordinal likelihood about 1, without unit); `user_std` and
-    `item_std` are those of a factor or bias about what the features say of it.
-    """
-
-    sweep: int
-    validation_rmse: float | None
-    noise_std: float
-    user_std: float
-    item_std: float
 
 
 class Sampled(NamedTuple):
@@ -96,13 +80,13 @@ def fit(
         ValueError: the burn-in leaves no sweep, or all ratings are equal.
     """
     sampler = Sampler(train, side, settings, executor, scale)
-    kept = _kept_sweeps(settings)
-    seen = _Seen(validation, scale, executor)
+    kept = kept_sweeps(settings)
+    seen = Seen(validation, scale, executor)
     about = {"settings": settings.model_dump(), "ratings": len(train.ratings)}
     about |= {"users": len(side.users), "items": len(side.items)}
     about |= {"validation": len(validation.ratings) if validation else 0}
     checkpoints = Checkpoints(folder, about, settings.checkpoint_seconds, log) if folder else None
-    done, samples, trace = 0, _Samples(len(kept)), list[Sweep]()
+    done, samples, trace = 0, Samples(len(kept)), list[Sweep]()
     logged = time.monotonic()
     if checkpoints and (found := checkpoints.load(train.ratings.device)):
         done, trace = found.step, [Sweep(*row) for row in found.facts["trace"]]
@@ -235,73 +219,3 @@ class Sampler:
         """Return where the unknowns stand."""
         of = self.likelihood
         return Sample(self.users.weights, self.items.weights, of.mean, of.precision, of.edges)
-
-
-class _Samples:
-    """Samples, stacked as they come: to stack them at the end would take as much room again."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._added = 0
-        self.stacked: Sample
-
-    def add(self, sample: Sample) -> None:
-        if not self._added:
-            self.stacked = Sample(*(value.new_empty(self._count, *value.shape) for value in sample))
-        for stack, value in zip(self.stacked, sample, strict=True):
-            stack[self._added] = value
-        self._added += 1
-
-    def each(self) -> list[dict[str, Tensor]]:
-        """Return the samples that were added."""
-        return [
-            {name: stack[number] for name, stack in self.stacked._asdict().items()}
-            for number in range(self._added)
-        ]
-
-
-class _Seen:
-    """The mean of what samples predict of the validation part, if there is one."""
-
-    def __init__(
-        self, validation: EncodedRatings | None, scale: RatingScale, executor: Executor
-    ) -> None:
-        self._validation = validation
-        self._scale = scale
-        self._executor = executor
-        self._sum = torch.zeros_like(validation.ratings) if validation else None
-        self.count = 0
-
-    @property
-    def state(self) -> dict[str, Tensor]:
-        return {} if self._sum is None else {"seen": self._sum}
-
-    def restore(self, state: Mapping[str, Tensor], count: int) -> None:
-        self._sum, self.count = state.get("seen"), count
-
-    @property
-    def rmse(self) -> float | None:
-        if self._validation is None or self._sum is None or not self.count:
-            return None
-        errors = self._sum / self.count - self._scale.in_stars(self._validation.ratings)
-        return errors.square().mean().sqrt().item()
-
-    def add(self, sampler: Sampler) -> None:
-        """Add what the sampler predicts where it stands."""
-        if self._validation is None or self._sum is None:
-            return
-        posterior = Posterior.of([sampler.sample()], sampler.levels, sampler.ordinal)
-        self._sum += predict_mean(posterior, self._validation, self._executor)
-        self.count += 1
-
-
-def _kept_sweeps(settings: GibbsSettings) -> frozenset[int]:
-    """Return which of the sweeps after the burn-in are kept, evenly spaced, the last among them."""
-    after = settings.sweeps - settings.burn_in
-    if after < 1:
-        raise ValueError(
-            f"burn_in is {settings.burn_in} of {settings.sweeps} sweeps, which leaves no sample: "
-            "lower it, or raise sweeps."
-        )
-    count = min(settings.samples, after)
-    return frozenset(settings.sweeps - after * place // count for place in range(count))

@@ -19,8 +19,8 @@ import torch
 from cf_pipeline.recommender import distillation, implicit_als
 from cf_pipeline.recommender.executors import LOCAL, BlockError, Part
 from cf_pipeline.recommender.features import SideFeatures
+from cf_pipeline.recommender.list_quality import judge
 from cf_pipeline.recommender.minibatches import EncodedRatings
-from cf_pipeline.recommender.ranking_model import judge
 from cf_pipeline.recommender.ray_executor import RayExecutor
 from cf_pipeline.recommender.settings import GibbsSettings, RankingSettings
 from cf_pipeline_tests.ray_cluster import TwoNodes, two_nodes
