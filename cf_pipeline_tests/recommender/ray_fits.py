@@ -90,20 +90,34 @@ def session(few: Path, many: Path, poisoned: Path) -> Session:
     Folders have the ratings and `settings.json`. The last is what nobody can fit to.
     """
     torch.set_num_threads(1)
+    began = time.monotonic()
+
+    def told(what: str) -> None:
+        print(f"{time.monotonic() - began:.0f} s: {what}", flush=True)
+
     here = [fitted(folder, LOCAL) for folder in (few, many)]
+    told("fitted here")
     with two_nodes() as cluster:
         executor = RayExecutor.connect(cluster.address)
+        told("cluster is up")
         on_ray = [fitted(folder, executor) for folder in (few, many)]
         nodes_at_work = len(executor.usage())
+        told("fitted there")
         with workers_dying(cluster) as killed:
             workers_died = [fitted(folder, executor) for folder in (few, many)]
         assert len(killed) == MOST_KILLED, "no worker was at work when it was to be killed"
+        told("workers were killed")
         of_poison = said_by(lambda: fitted(poisoned, executor))
+        told("poisoned")
         fatal = [Part("Block 3 of 9", 0, ())]
         of_death = said_by(lambda: list(executor.map(end_the_process, fatal)))
+        told("fatal")
         gpu_tasks = {device: on_gpu(cluster, device) for device in ("cpu", "auto", "cuda")}
-        with node_dying(cluster):
+        told("GPUs")
+        with node_dying(cluster) as lost:
             node_died = fitted(many, executor)
+        assert lost, "no worker was at work when its node was to be lost"
+        told("a node was lost")
         spilled = _spilled()
         executor.close()
     return Session(
@@ -162,18 +176,20 @@ def workers_dying(cluster: TwoNodes) -> Iterator[list[str]]:
 
 
 @contextmanager
-def node_dying(cluster: TwoNodes) -> Iterator[None]:
-    """Kill the second node with all its workers once one of them draws weights."""
+def node_dying(cluster: TwoNodes) -> Iterator[list[str]]:
+    """Kill the second node with all its workers once one draws weights, and return its id."""
+    lost: list[str] = []
 
     def kill(over: threading.Event) -> None:
         while not over.is_set():
             if any(_at_work(cluster, cluster.nodes[1])):
+                lost.append(cluster.nodes[1].node_id)
                 cluster.kill_node(cluster.nodes[1])
                 return
             time.sleep(0.002)
 
     with _meanwhile(kill):
-        yield
+        yield lost
 
 
 @contextmanager
