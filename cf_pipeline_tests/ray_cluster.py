@@ -208,6 +208,7 @@ def _variables(temporary: str) -> dict[str, str]:
     }
     own = {
         "PYTHONPATH": str(REPOSITORY),
+        "OMP_NUM_THREADS": "1",  # or processes that share two cores would wait for each other
         "PYTHONUNBUFFERED": "1",  # or of a process that is killed nothing would be seen
         "RAY_TMPDIR": temporary,
         "RAY_USAGE_STATS_ENABLED": "0",

@@ -6,17 +6,19 @@ import hashlib
 import os
 import re
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+from unittest.mock import patch
 
 import psutil
 import torch
 
-from cf_pipeline.recommender import distillation, implicit_als
+from cf_pipeline.recommender import distillation, gibbs, implicit_als, ray_executor
 from cf_pipeline.recommender.executors import LOCAL, BlockError, Part
 from cf_pipeline.recommender.features import SideFeatures
 from cf_pipeline.recommender.list_quality import judge
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
     from cf_pipeline.recommender.executors import Executor
 
-MOST_KILLED = 3
+MOST_KILLED = 2
 
 
 def digest(*tensors: Tensor) -> str:
@@ -41,14 +43,20 @@ def digest(*tensors: Tensor) -> str:
     return found.hexdigest()
 
 
-def fitted(folder: Path, executor: Executor) -> dict[str, str]:
-    """Fit and evaluate by an executor, and return the digest of whatever comes out.
+def sampled(folder: Path, executor: Executor) -> dict[str, str]:
+    """Sample by an executor, and return the digest of what comes out.
 
     `folder` has encoded ratings of a part 'train' and of a part 'test', features and settings.
     """
-    settings = GibbsSettings.model_validate_json((folder / "settings.json").read_bytes())
-    train, test = (EncodedRatings.load(folder, part) for part in ("train", "test"))
-    side = SideFeatures(*torch.load(folder / "side.pt"))
+    train, test, side, settings = given(folder)
+    found = gibbs.fit(train, side, settings, test, executor=executor)
+    posterior = digest(found.posterior.user_weights, found.posterior.item_weights)
+    return {"posterior": posterior, "trace": str(found.trace)}
+
+
+def fitted(folder: Path, executor: Executor) -> dict[str, str]:
+    """Fit all models and evaluate, and return the digest of whatever comes out, as `sampled`."""
+    train, test, side, settings = given(folder)
     fit = distillation.fit(train, side, settings, test, executor=executor)
     assert fit.posterior is not None
     ranking = RankingSettings(iterations=1, block_ratings=settings.block_ratings)
@@ -63,20 +71,29 @@ def fitted(folder: Path, executor: Executor) -> dict[str, str]:
     }
 
 
+def given(folder: Path) -> tuple[EncodedRatings, EncodedRatings, SideFeatures, GibbsSettings]:
+    settings = GibbsSettings.model_validate_json((folder / "settings.json").read_bytes())
+    train, test = (EncodedRatings.load(folder, part) for part in ("train", "test"))
+    return train, test, SideFeatures(*torch.load(folder / "side.pt")), settings
+
+
 class Fits(NamedTuple):
-    """What fits to the same ratings gave: here, on a cluster, and while something died there."""
+    """What fits to the same ratings gave: here, and on a cluster."""
 
     here: dict[str, str]
     on_ray: dict[str, str]
-    workers_died: dict[str, str]
-    node_died: dict[str, str] | None
 
 
 class Session(NamedTuple):
-    """What was seen of a cluster: fits to few ratings and to many, and all that is to be asked."""
+    """What was seen of a cluster: fits to few ratings and to many, and all that is to be asked.
+
+    Something died while it fitted to many.
+    """
 
     few: Fits
     many: Fits
+    workers_died: dict[str, str]
+    node_died: dict[str, str]
     nodes_at_work: int
     bytes_spilled: int
     said_of_poison: str
@@ -93,36 +110,39 @@ def session(few: Path, many: Path, poisoned: Path) -> Session:
     began = time.monotonic()
 
     def told(what: str) -> None:
-        print(f"{time.monotonic() - began:.0f} s: {what}", flush=True)
+        sys.stdout.write(f"{time.monotonic() - began:.0f} s: {what}\n")
 
-    here = [fitted(folder, LOCAL) for folder in (few, many)]
+    here = fitted(few, LOCAL), sampled(many, LOCAL)
     told("fitted here")
     with two_nodes() as cluster:
         executor = RayExecutor.connect(cluster.address)
         told("cluster is up")
-        on_ray = [fitted(folder, executor) for folder in (few, many)]
+        on_ray = fitted(few, executor), sampled(many, executor)
         nodes_at_work = len(executor.usage())
         told("fitted there")
         with workers_dying(cluster) as killed:
-            workers_died = [fitted(folder, executor) for folder in (few, many)]
+            workers_died = sampled(many, executor)
         assert len(killed) == MOST_KILLED, "no worker was at work when it was to be killed"
         told("workers were killed")
         of_poison = said_by(lambda: fitted(poisoned, executor))
         told("poisoned")
         fatal = [Part("Block 3 of 9", 0, ())]
-        of_death = said_by(lambda: list(executor.map(end_the_process, fatal)))
+        with patch.object(ray_executor, "RETRIES", 1):  # each waits twice as long as the last
+            of_death = said_by(lambda: list(executor.map(end_the_process, fatal)))
         told("fatal")
-        gpu_tasks = {device: on_gpu(cluster, device) for device in ("cpu", "auto", "cuda")}
+        gpu_tasks = on_gpu(cluster)
         told("GPUs")
         with node_dying(cluster) as lost:
-            node_died = fitted(many, executor)
+            node_died = sampled(many, executor)
         assert lost, "no worker was at work when its node was to be lost"
         told("a node was lost")
         spilled = _spilled()
         executor.close()
     return Session(
-        Fits(here[0], on_ray[0], workers_died[0], None),
-        Fits(here[1], on_ray[1], workers_died[1], node_died),
+        Fits(here[0], on_ray[0]),
+        Fits(here[1], on_ray[1]),
+        workers_died,
+        node_died,
         nodes_at_work,
         spilled,
         of_poison,
@@ -140,15 +160,17 @@ def said_by(attempt: Callable[[], object]) -> str:
     return "nothing"
 
 
-def on_gpu(cluster: TwoNodes, device: str) -> bool:
-    """Return whether tasks for a device all ran on a node that says it has a GPU."""
+def on_gpu(cluster: TwoNodes) -> dict[str, bool]:
+    """Return, by device, whether tasks for it ran on the one node that says it has a GPU."""
     node = cluster.cluster.add_node(num_cpus=0, num_gpus=1, node_ip_address="127.0.0.3")
-    executor = RayExecutor().on(device, print)
     parts = [Part(str(number), 1, (-number,)) for number in range(4)]
-    assert list(executor.map(abs, parts)) == list(range(4))
-    nodes = {usage.node.split()[-1] for usage in executor.usage()}
+    found = {}
+    for device in ("cpu", "auto", "cuda"):
+        executor = RayExecutor().on(device, print)
+        assert list(executor.map(abs, parts)) == list(range(4))
+        found[device] = {one.node.split()[-1] for one in executor.usage()} == {node.node_id[:8]}
     cluster.cluster.remove_node(node)
-    return nodes == {node.node_id[:8]}
+    return found
 
 
 def _spilled() -> int:
@@ -164,7 +186,7 @@ def workers_dying(cluster: TwoNodes) -> Iterator[list[str]]:
     killed: list[str] = []
 
     def kill(over: threading.Event) -> None:
-        for node in (*cluster.nodes, *cluster.nodes)[:MOST_KILLED]:
+        for node in cluster.nodes[:MOST_KILLED]:
             while not over.is_set():
                 if name := _kill_one_at_work(cluster, node):
                     killed.append(name)

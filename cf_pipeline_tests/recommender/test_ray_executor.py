@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 
 FEW = GibbsSettings(sweeps=12, burn_in=4, samples=4, kept_samples=2, block_ratings=10_000)
 MANY = GibbsSettings(
-    sweeps=3, burn_in=1, samples=2, feature_rank=0, sampled_factors=8, block_ratings=500_000
+    sweeps=2, burn_in=1, samples=1, feature_rank=0, sampled_factors=8, block_ratings=500_000
 )
 POISONED_USER = 7
+# The first test has all of the session: a minute on two free cores.
+pytestmark = pytest.mark.timeout(540)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,7 @@ def seen(u1: Fold, tmp_path_factory: pytest.TempPathFactory) -> Session:
     write(many, ratings.take(~in_test), ratings.take(in_test), side, MANY)
     bad = torch.where(u1.train.users == POISONED_USER, torch.nan, u1.train.ratings)
     write(poisoned, u1.train._replace(ratings=bad), u1.test, tuple(u1.side), FEW)
-    found: Session = in_namespace(session, few, many, poisoned, timeout=290)
+    found: Session = in_namespace(session, few, many, poisoned, timeout=500)
     return found
 
 
@@ -75,12 +77,11 @@ def test_a_fit_on_two_nodes_is_that_of_one_process(seen: Session) -> None:
 
 
 def test_workers_that_are_killed_change_nothing(seen: Session) -> None:
-    assert seen.few.workers_died == seen.few.here
-    assert seen.many.workers_died == seen.many.here
+    assert seen.workers_died == seen.many.here
 
 
 def test_a_node_that_is_lost_changes_nothing(seen: Session) -> None:
-    assert seen.many.node_died == seen.many.here
+    assert seen.node_died == seen.many.here
 
 
 def test_what_the_object_store_has_no_room_for_goes_to_the_disk(seen: Session) -> None:
