@@ -10,11 +10,11 @@ import pytest
 from cf_pipeline_tests.project import Config, Project
 from cf_pipeline_tests.ray_cluster import in_namespace, two_nodes
 
-BLOCKS = 20_000
+BLOCKS = 40_000
 SWEEPS: Config = {
     "factor_model": {
-        "sweeps": 60,
-        "burn_in": 10,
+        "sweeps": 35,
+        "burn_in": 5,
         "samples": 10,
         "kept_samples": 4,
         "block_ratings": BLOCKS,

@@ -89,7 +89,7 @@ def test_a_process_that_takes_turns_samples_as_a_fit_does(folder):
     )
     train, test = EncodedRatings.load(split, "train"), EncodedRatings.load(split, "test")
     expected = fit(train, no_features(synthetic(N)), settings, validation=test).trace
-    given = {"split": str(split), "n_ratings": N, "threads": 1}
+    given = {"split": str(split), "n_ratings": N, "executor": "local", "workers": 0, "threads": 1}
     with Turns("distributed_sampler", given, alone=False) as sampler:
         taken = [sampler.take() for _ in range(n_sweeps)]
     assert sampler.figures["seconds"] > 0

@@ -250,7 +250,7 @@ def test_each_weight_is_judged_without_the_rows_set_aside_and_the_factors_are_of
         predicted = rating_of_rest(tastes.validation.users, tastes.validation.items)
     assert fitted.model.rating_std == pytest.approx(rmse(predicted, tastes.validation))
     assert fitted.seconds > 0
-    assert f"Weight {WEIGHTS[-1]:g}" in lines[1]
+    assert any(line.startswith(f"Weight {WEIGHTS[-1]:g}, ") for line in lines)
 
 
 @torch.no_grad()
