@@ -10,7 +10,7 @@ from pydantic import Field, PrivateAttr
 from cf_pipeline.caching import Metadata
 from cf_pipeline.deployment import DEPLOYMENT
 from cf_pipeline.metadata import table_of
-from cf_pipeline.recommender.executors import LOCAL
+from cf_pipeline.recommender.executors import LOCAL, RayUnavailableError
 
 if TYPE_CHECKING:
     from cf_pipeline.recommender.executors import Executor
@@ -52,7 +52,14 @@ class Compute(dg.ConfigurableResource):  # type: ignore[type-arg]
         if self.executor == "local":
             return LOCAL
         if self._started is None:
-            from cf_pipeline.recommender.ray_executor import RayExecutor
+            try:
+                from cf_pipeline.recommender.ray_executor import RayExecutor
+            except ImportError as error:
+                raise RayUnavailableError(
+                    f"Ray cannot be imported ({error}): pip install 'cf_pipeline[ray]', or choose "
+                    "the executor 'local' in the config of the resource compute, or unset "
+                    "CF_PIPELINE_RAY."
+                ) from error
 
             self._started = RayExecutor.connect(self.address)
             context.log.info(f"Working on a Ray cluster: {self._started.described()}.")

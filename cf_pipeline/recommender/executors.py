@@ -64,6 +64,10 @@ class BlockError(Exception):
         return cls(f"{task} failed: {str(error).rstrip('.') or repr(error)}.")
 
 
+class RayUnavailableError(RuntimeError):
+    """There is no cluster that tasks could run on."""
+
+
 class Executor(Protocol):
     """Runs tasks: functions of a module, whose arguments and results can be pickled.
 
@@ -92,7 +96,7 @@ class Executor(Protocol):
         """
 
     def usage(self) -> list[Usage]:
-        """Return what each node did since the last call; nothing in the process itself."""
+        """Return what each node did in `map` since the last call; nothing in the process itself."""
 
 
 class LocalExecutor:
