@@ -11,40 +11,27 @@ The artifact store, whose files ratings are in, must be on every node, under the
 from __future__ import annotations
 
 import logging
-import os
 import re
 import signal
 import socket
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import fields, is_dataclass, replace
 from statistics import median
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import ray
-import torch
 
 from cf_pipeline.recommender.executors import BlockError, Kept, Part, RayUnavailableError, Usage
-from cf_pipeline.recommender.minibatches import EncodedRatings
-from cf_pipeline.recommender.rating_sums import RatingSums
+from cf_pipeline.recommender.ray_tasks import Done, register, run_task
 
 Found = TypeVar("Found")
 RETRIES = 8  # of a task whose worker or node dies
 SECONDS_BETWEEN_LINES = 20.0
 STRAGGLES, LEAST_SECONDS = 2.0, 1.0  # times the median of its map, and beyond it: a straggler
 SECONDS_TO_CONNECT = 10.0
-THREADS = "OMP_NUM_THREADS"
 MISSING_FILE = re.compile(r"\[Errno 2\] No such file or directory: '[^']*'")
-
-
-class _Done(NamedTuple):
-    """Where a task ran, and how long."""
-
-    node: str
-    seconds: float
 
 
 class RayExecutor:
@@ -61,7 +48,7 @@ class RayExecutor:
         self._usage: dict[str, Usage] = {}  # of all that `on` returns
         self._started_here = False
         self._last_line = time.monotonic()
-        _register()
+        register()
 
     @classmethod
     def connect(cls, address: str) -> Self:
@@ -131,7 +118,7 @@ class RayExecutor:
         self, task: Callable[..., Found], parts: Sequence[Part], *shared: object
     ) -> Sequence[Kept[Found]]:
         """Let tasks put what they make into the object store of the node where they run."""
-        run = _run.options(
+        run = run_task.options(
             num_returns=2,
             num_cpus=1,
             max_retries=RETRIES,
@@ -146,7 +133,7 @@ class RayExecutor:
         self, task: Callable[..., Found], parts: Sequence[Part], *shared: object
     ) -> Iterator[Found]:
         """Run all tasks at once, as many as there are workers, and yield their results in order."""
-        run = _run.options(
+        run = run_task.options(
             num_returns=2,
             num_cpus=0 if self._gpus else 1,
             num_gpus=1 if self._gpus else 0,
@@ -156,7 +143,7 @@ class RayExecutor:
         with _handing_over():
             given = [ray.put(value) for value in shared]
             waiting = [run.remote(task, self._gpus, *part.arguments, *given) for part in parts]
-        done: list[_Done] = []
+        done: list[Done] = []
         try:
             for part, (found, how) in zip(parts, waiting, strict=True):
                 self._wait(part, found, len(done), len(parts))
@@ -187,7 +174,7 @@ class RayExecutor:
                 f"done, {len(_alive())} nodes are up."
             )
 
-    def _account(self, parts: Sequence[Part], done: Sequence[_Done]) -> None:
+    def _account(self, parts: Sequence[Part], done: Sequence[Done]) -> None:
         usual = median(record.seconds for record in done) if done else 0.0
         for part, record in zip(parts, done, strict=True):
             late = record.seconds - usual > max(LEAST_SECONDS, (STRAGGLES - 1) * usual)
@@ -205,58 +192,6 @@ class RayExecutor:
                     f"{part.name} took {record.seconds:.1f} s on {record.node}, the median is "
                     f"{usual:.1f} s."
                 )
-
-
-@ray.remote
-def _run(task: Callable[..., Any], gpu: bool, *arguments: Any) -> tuple[Any, _Done]:
-    _register()
-    torch.set_num_threads(int(os.environ.get(THREADS, 1)))
-    began = time.perf_counter()
-    device = _own_gpu() if gpu else torch.device("cpu")
-    found = task(*(_on(device, argument) for argument in arguments))
-    node = ray.get_runtime_context().get_node_id()[:8]
-    where = f"{ray.util.get_node_ip_address()} {node}"
-    return found, _Done(where, time.perf_counter() - began)
-
-
-def _on(device: torch.device, value: Any) -> Any:
-    """Return a value with its tensors on a device; ratings stay, of which tasks take some."""
-    if isinstance(value, EncodedRatings):
-        return value
-    if isinstance(value, torch.Tensor | RatingSums):
-        if device.type == "cuda" and not torch.cuda.is_available():
-            raise RuntimeError(
-                f"Ray has a GPU on {socket.gethostname()}, and torch finds none there: install "
-                "torch for CUDA on every node, or choose the device 'cpu'"
-            )
-        return value.to(device)
-    if isinstance(value, tuple):
-        parts = [_on(device, one) for one in value]
-        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
-    if is_dataclass(value) and not isinstance(value, type):
-        moved = {of.name: _on(device, getattr(value, of.name)) for of in fields(value)}
-        if any(one is not getattr(value, name) for name, one in moved.items()):
-            return replace(value, **moved)
-    return value
-
-
-def _own_gpu() -> torch.device:
-    """Return the GPU that Ray gave the task.
-
-    A worker is used again, and CUDA sees for good what CUDA_VISIBLE_DEVICES had at its first use:
-    it is to see all, of which each task takes its own.
-
-    Raises:
-        RuntimeError: GPUs are named by something else than a number.
-    """
-    os.environ.pop("CUDA_VISIBLE_DEVICES", None)
-    number = str(ray.get_gpu_ids()[0])
-    if not number.isdigit():
-        raise RuntimeError(
-            f"Ray gave the task the GPU {number}: start Ray with numbers in CUDA_VISIBLE_DEVICES, "
-            "or without it"
-        )
-    return torch.device("cuda", int(number))
 
 
 def _cause(error: ray.exceptions.RayError) -> BaseException:
@@ -296,17 +231,6 @@ def _sigterm_kept() -> Iterator[None]:
     finally:
         if before is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)
-
-
-def _register() -> None:
-    """Let tensors travel as arrays, which readers map out of the object store without a copy."""
-    ray.util.register_serializer(torch.Tensor, serializer=_to_array, deserializer=torch.from_numpy)
-    # Nothing is written into what a task is given.
-    warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
-
-
-def _to_array(tensor: torch.Tensor) -> Any:
-    return tensor.detach().cpu().numpy()
 
 
 def _knock(address: str) -> None:
