@@ -65,6 +65,25 @@ class Compute(dg.ConfigurableResource):  # type: ignore[type-arg]
             context.log.info(f"Working on a Ray cluster: {self._started.described()}.")
         return self._started.on(device, context.log.info)
 
+    def start_fit(
+        self,
+        context: dg.AssetExecutionContext,
+        by_blocks: bool,
+        device: str,
+    ) -> Executor:
+        """Return what `start` does for a fit `by_blocks`, and for another the run's own process.
+
+        Raises:
+            RayUnavailableError: Ray is not installed, or the cluster cannot be reached.
+        """
+        if by_blocks or self.executor == "local":
+            return self.start(context, device)
+        context.log.info(
+            "Fitting in the run's own process: neither gradient descent nor the ordinal likelihood "
+            "works by blocks."
+        )
+        return LOCAL
+
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
         """Leave the cluster, or end it if it was started for the run."""
         if self._started is not None:

@@ -2,12 +2,14 @@
 
 import signal
 import sys
+from contextlib import nullcontext
 
 import dagster as dg
 import pytest
 
 from cf_pipeline.compute import Compute
-from cf_pipeline.recommender.executors import BlockError, Part, RayUnavailableError
+from cf_pipeline.recommender.executors import LOCAL, BlockError, Part, RayUnavailableError
+from cf_pipeline.recommender.settings import FactorModelSettings
 
 
 def test_without_ray_its_extra_is_named_and_the_other_executor(
@@ -89,3 +91,24 @@ def test_what_ray_says_itself_comes_with_a_remedy(monkeypatch: pytest.MonkeyPatc
     for way in (executor.map, executor.keep):
         with pytest.raises(BlockError, match=r"handed to Ray \(.*no token.*\): look whether"):
             list(way(abs, [Part("one", 1, (1,))], 2))
+
+
+@pytest.mark.parametrize(
+    ("settings", "by"),
+    [
+        ({"method": "gibbs"}, True),
+        ({"method": "gibbs", "likelihood": "ordinal"}, False),
+        ({"method": "gradient_descent"}, False),
+    ],
+)
+def test_a_cluster_is_started_only_for_what_works_by_blocks(
+    settings: dict[str, str], by: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cf_pipeline.recommender.methods import by_blocks
+
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "cf_pipeline.recommender.ray_executor", raising=False)
+    compute = Compute(executor="ray", address="auto")
+    asked = by_blocks(FactorModelSettings.model_validate(settings))
+    with pytest.raises(RayUnavailableError) if by else nullcontext():
+        assert compute.start_fit(dg.build_asset_context(), asked, "cuda") is LOCAL

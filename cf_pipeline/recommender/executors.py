@@ -95,6 +95,9 @@ class Executor(Protocol):
             BlockError: a task failed.
         """
 
+    def works_on(self, device: object) -> str:
+        """Return what tasks run on, to be shown: in this process, that is `device`."""
+
     def usage(self) -> list[Usage]:
         """Return what each node did in `map` since the last call; nothing in the process itself."""
 
@@ -120,6 +123,10 @@ class LocalExecutor:
             except Exception as error:
                 raise BlockError.of(part.name, error) from error
             yield found
+
+    def works_on(self, device: object) -> str:
+        """Return the name of the device."""
+        return str(device)
 
     def usage(self) -> list[Usage]:
         """Return nothing: there is one process."""

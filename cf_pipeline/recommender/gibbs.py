@@ -67,6 +67,9 @@ def fit(
     The priors are for stars: ratings of a `scale` are taken as if it were 1 to 5, and the samples
     are of such. What is found is the same on every scale.
 
+    The ordinal likelihood draws a latent rating of each, which both sides share: it is fitted in
+    this process, whatever the `executor`.
+
     Samples are reproducible for `settings.seed` and `settings.block_ratings`, whatever the
     `executor`: bit for bit on a CPU, and on a GPU as far as its sparse products are. Beside the
     sums of both sides, they take most of the memory: 4 bytes a weight, and `settings.samples` times
@@ -79,6 +82,9 @@ def fit(
         FloatingPointError: the sampler diverged.
         ValueError: the burn-in leaves no sweep, or all ratings are equal.
     """
+    if settings.likelihood == "ordinal" and not executor.in_process:
+        log("The ordinal likelihood is fitted in the run's own process.")
+        executor = LOCAL
     sampler = Sampler(train, side, settings, executor, scale)
     kept = kept_sweeps(settings)
     seen = Seen(validation, scale, executor)

@@ -11,7 +11,6 @@ The artifact store, whose files ratings are in, must be on every node, under the
 from __future__ import annotations
 
 import logging
-import re
 import signal
 import socket
 import threading
@@ -24,14 +23,13 @@ from typing import Any, Self, TypeVar
 import ray
 
 from cf_pipeline.recommender.executors import BlockError, Kept, Part, RayUnavailableError, Usage
-from cf_pipeline.recommender.ray_tasks import Done, register, run_task
+from cf_pipeline.recommender.ray_tasks import Done, cause_of, register, run_task
 
 Found = TypeVar("Found")
 RETRIES = 8  # of a task whose worker or node dies
 SECONDS_BETWEEN_LINES = 20.0
 STRAGGLES, LEAST_SECONDS = 2.0, 1.0  # times the median of its map, and beyond it: a straggler
 SECONDS_TO_CONNECT = 10.0
-MISSING_FILE = re.compile(r"\[Errno 2\] No such file or directory: '[^']*'")
 
 
 class RayExecutor:
@@ -144,21 +142,29 @@ class RayExecutor:
             given = [ray.put(value) for value in shared]
             waiting = [run.remote(task, self._gpus, *part.arguments, *given) for part in parts]
         done: list[Done] = []
+        reached = 0
         try:
             for part, (found, how) in zip(parts, waiting, strict=True):
                 self._wait(part, found, len(done), len(parts))
+                reached += 1
                 try:
                     result, record = ray.get([found, how])
                 except ray.exceptions.RayError as error:
-                    cause = _cause(error)
+                    cause = cause_of(error)
                     raise BlockError.of(part.name, cause) from cause
                 done.append(record)
                 yield result
         finally:
-            for found, _ in waiting[len(done) :]:
-                with suppress(Exception):  # one that failed cannot be stopped
+            # Not one that has just failed: Ray may abort if that is stopped while it takes note.
+            for found, _ in waiting[reached:]:
+                with suppress(Exception):
                     ray.cancel(found)
         self._account(parts, done)
+
+    def works_on(self, device: object) -> str:  # noqa: ARG002
+        """Return how many of the cluster's cores or GPUs tasks may run on."""
+        of = ray.cluster_resources()
+        return f"ray: {of.get('GPU', 0):.0f} GPUs" if self._gpus else f"ray: {of['CPU']:.0f} cores"
 
     def usage(self) -> list[Usage]:
         """Return what each node did since the last call, but for what `keep` had it make."""
@@ -192,18 +198,6 @@ class RayExecutor:
                     f"{part.name} took {record.seconds:.1f} s on {record.node}, the median is "
                     f"{usual:.1f} s."
                 )
-
-
-def _cause(error: ray.exceptions.RayError) -> BaseException:
-    """Return what made a task fail, with what to do where a node has not got a file."""
-    cause: BaseException = getattr(error, "cause", None) or error
-    missing = MISSING_FILE.search(str(error))
-    if missing is None:
-        return cause
-    return FileNotFoundError(
-        f"{missing.group()}: the artifact store must be under the same path on every node, on a "
-        "file system that they share"
-    )
 
 
 @contextmanager

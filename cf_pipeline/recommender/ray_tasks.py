@@ -1,8 +1,9 @@
-"""What a worker of a Ray cluster does for a task, and how tensors come to it."""
+"""What a worker of a Ray cluster does for a task, how tensors come to it, and why it failed."""
 
 from __future__ import annotations
 
 import os
+import re
 import socket
 import time
 import warnings
@@ -17,6 +18,7 @@ from cf_pipeline.recommender.minibatches import EncodedRatings
 from cf_pipeline.recommender.rating_sums import RatingSums
 
 THREADS = "OMP_NUM_THREADS"
+MISSING_FILE = re.compile(r"\[Errno 2\] No such file or directory: '[^']*'")
 
 
 class Done(NamedTuple):
@@ -77,6 +79,18 @@ def _own_gpu() -> torch.device:
             "or without it"
         )
     return torch.device("cuda", int(number))
+
+
+def cause_of(error: ray.exceptions.RayError) -> BaseException:
+    """Return what made a task fail, with what to do where a node has not got a file."""
+    cause: BaseException = getattr(error, "cause", None) or error
+    missing = MISSING_FILE.search(str(error))
+    if missing is None:
+        return cause
+    return FileNotFoundError(
+        f"{missing.group()}: the artifact store must be under the same path on every node, on a "
+        "file system that they share"
+    )
 
 
 def register() -> None:
