@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from cf_pipeline.recommender.budget import both_sides
-from cf_pipeline.recommender.checkpoints import Checkpoints
+from cf_pipeline.recommender.checkpoints import Checkpoints, checksum
 from cf_pipeline.recommender.draws import stream
 from cf_pipeline.recommender.executors import LOCAL, BlockError
 from cf_pipeline.recommender.features import low_rank_features
@@ -88,10 +88,13 @@ def fit(
     sampler = Sampler(train, side, settings, executor, scale)
     kept = kept_sweeps(settings)
     seen = Seen(validation, scale, executor)
-    about = {"settings": settings.model_dump(), "ratings": len(train.ratings)}
-    about |= {"users": len(side.users), "items": len(side.items)}
-    about |= {"validation": len(validation.ratings) if validation else 0}
-    checkpoints = Checkpoints(folder, about, settings.checkpoint_seconds, log) if folder else None
+    checkpoints = None
+    if folder:
+        about = {"settings": settings.model_dump(), "ratings": len(train.ratings)}
+        about |= {"users": len(side.users), "items": len(side.items)}
+        about |= {"validation": len(validation.ratings) if validation else 0}
+        about |= {"checksum": checksum(*train, *side, *(validation or ()))}
+        checkpoints = Checkpoints(folder, about, settings.checkpoint_seconds, log)
     done, samples, trace = 0, Samples(len(kept)), list[Sweep]()
     logged = time.monotonic()
     if checkpoints and (found := checkpoints.load(train.ratings.device)):
