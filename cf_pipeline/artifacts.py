@@ -259,6 +259,7 @@ class ArtifactStore:
             if not remote.fetch(asset, key, partial, log):
                 return None
             put_in_place(partial, self.root / asset / key)
+            shutil.rmtree(scratch_of(partial), ignore_errors=True)
         return self._open(asset, key)
 
     def _build(self, recipe: Recipe, build: Build) -> Artifact:

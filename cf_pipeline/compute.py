@@ -10,7 +10,7 @@ from pydantic import Field, PrivateAttr
 from cf_pipeline.caching import Metadata
 from cf_pipeline.deployment import DEPLOYMENT
 from cf_pipeline.metadata import table_of
-from cf_pipeline.recommender.executors import LOCAL
+from cf_pipeline.recommender.executors import LOCAL, RayUnavailableError
 
 if TYPE_CHECKING:
     from cf_pipeline.recommender.executors import Executor
@@ -52,11 +52,37 @@ class Compute(dg.ConfigurableResource):  # type: ignore[type-arg]
         if self.executor == "local":
             return LOCAL
         if self._started is None:
-            from cf_pipeline.recommender.ray_executor import RayExecutor
+            try:
+                from cf_pipeline.recommender.ray_executor import RayExecutor
+            except ImportError as error:
+                raise RayUnavailableError(
+                    f"Ray cannot be imported ({error}): pip install 'cf_pipeline[ray]', or choose "
+                    "the executor 'local' in the config of the resource compute, or unset "
+                    "CF_PIPELINE_RAY."
+                ) from error
 
             self._started = RayExecutor.connect(self.address)
             context.log.info(f"Working on a Ray cluster: {self._started.described()}.")
         return self._started.on(device, context.log.info)
+
+    def start_fit(
+        self,
+        context: dg.AssetExecutionContext,
+        by_blocks: bool,
+        device: str,
+    ) -> Executor:
+        """Return what `start` does for a fit `by_blocks`, and for another the run's own process.
+
+        Raises:
+            RayUnavailableError: Ray is not installed, or the cluster cannot be reached.
+        """
+        if by_blocks or self.executor == "local":
+            return self.start(context, device)
+        context.log.info(
+            "Fitting in the run's own process: neither gradient descent nor the ordinal likelihood "
+            "works by blocks."
+        )
+        return LOCAL
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
         """Leave the cluster, or end it if it was started for the run."""

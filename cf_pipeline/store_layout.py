@@ -139,7 +139,8 @@ def scratch_of(place: Path) -> Path:
     """Return where what is half done of a result lies, to go on from if the process dies.
 
     `place` is the result's directory, or the one in which it is built. It goes when the result is
-    complete, or when nobody went on with it for SCRATCH_SECONDS.
+    complete, or fetched from the remote; and where the job store_upkeep runs, when nobody went on
+    with it for SCRATCH_SECONDS.
     """
     return place.with_name(f"{place.name.partition('.')[0]}{SCRATCH}")
 

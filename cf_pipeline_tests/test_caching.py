@@ -195,6 +195,7 @@ def test_code_edited_while_a_run_goes_on_is_not_kept_under_the_old_version(proje
     output, _ = process.communicate(timeout=240)
     assert process.returncode == 1
     assert "cf_pipeline.recommender.metrics changed while it was made" in output
+    assert not list(project.artifacts.glob("factor_model/*.scratch"))  # where it carves ratings
     module.write_text(source)
     made = project.cache(selected, config)
     assert made["factor_model"] == made["evaluation_metrics"] == "miss"

@@ -14,7 +14,7 @@ import pytest
 
 from cf_pipeline.artifacts import ArtifactStore
 from cf_pipeline.remote import VARIABLE, Remote
-from cf_pipeline.store_layout import ArtifactError, leftovers, sealed, unsealed
+from cf_pipeline.store_layout import ArtifactError, leftovers, scratch_of, sealed, unsealed
 from cf_pipeline_tests.machines import (
     RECIPE,
     build,
@@ -114,7 +114,10 @@ def test_a_result_that_is_opened_by_its_key_is_fetched(address, machine):
     """Another machine's run may have made it, or upkeep may have removed it here."""
     machine(address).get_or_build(RECIPE, build, print)
     other = machine(address)
+    scratch = scratch_of(other.root / "numbers" / RECIPE.key)
+    scratch.mkdir(parents=True)  # left by an attempt that died
     assert other.open("numbers", RECIPE.key).path("numbers.txt").read_text() == "1 2 3"
+    assert not scratch.exists()
     with pytest.raises(ArtifactError, match="is not in the artifact store"):
         other.open("numbers", "0" * 32)
     assert leftovers(other.root) == []

@@ -118,6 +118,24 @@ def test_leftovers_of_the_dead_are_swept_and_those_of_the_living_are_not(store):
     assert not any(path.exists() or path.is_symlink() for path in found)
 
 
+def test_scratch_is_swept_when_nobody_went_on_with_it_for_a_week(store):
+    fresh, old, held = (store.root / "a" / f"{key * 32}.scratch" for key in "123")
+    for scratch in (fresh, old, held):
+        scratch.mkdir(parents=True)
+        (scratch / "state").touch()
+    for scratch in (old, held):
+        for path in (scratch / "state", scratch):
+            os.utime(path, (1000.0, 1000.0))
+    assert leftovers(store.root) == [old, held]
+    with exclusive(held.with_suffix(".lock"), print):
+        assert leftovers(store.root) == [old]
+        assert not sweep(held)
+    assert sweep(old)
+    assert fresh.exists()
+    assert held.exists()
+    assert not old.exists()
+
+
 def upkeep_job(project: Project, **config: object) -> dict[str, Any]:
     """Run the job on the command line, and return what it says of its run."""
     ended = project.execute("store_upkeep", {"tidy_store": config})

@@ -81,7 +81,12 @@ def evaluation_metrics(
         actual = test.ratings.numpy()
         figures = {"rmse": report.rmse, "mae": report.mae, "test_rows": report.n_test}
         if scale.is_constant:
-            return {**figures, "remark": NONE_TO_PREDICT, **ranking}
+            return {
+                **figures,
+                "remark": NONE_TO_PREDICT,
+                **ranking,
+                **nodes_of(executor),
+            }
         errors, model_errors = predicted - actual, metrics.errors_of(actual, predicted)
         activity = metrics.training_ratings(train.users, test.users)
         progress = json.loads(factor_model.path("learning_curve.json").read_bytes())

@@ -78,9 +78,10 @@ def factor_model(
 
     def build(directory: Path) -> Metadata:
         from cf_pipeline.recommender import plots
-        from cf_pipeline.recommender.methods import device_for, fit
+        from cf_pipeline.recommender.methods import by_blocks, device_for, fit
 
-        log, executor = context.log.info, compute.start(context, config.device)
+        log = context.log.info
+        executor = compute.start_fit(context, by_blocks(config), config.device)
         device, scratch = device_for(config, config.device, executor), scratch_of(directory)
         with training_on(device, log):
             part = load_training_part(vocabularies, movies, users, device)
@@ -112,7 +113,7 @@ def factor_model(
             pictures["sampler_trace"] = plots.sampler_trace(progress)
         return {
             "method": config.method,
-            "device": str(device),
+            "device": executor.works_on(device),
             "n_factors": config.n_factors,
             "lowest_rating": fitted.model.rating_scale.low,
             "highest_rating": fitted.model.rating_scale.high,

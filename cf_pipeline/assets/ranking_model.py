@@ -101,7 +101,7 @@ def ranking_model(
                 "ndcg_by_weight": picture(png, "ndcg by weight"),
             }
         return {
-            "device": str(device),
+            "device": executor.works_on(device),
             "n_factors": config.n_factors,
             "train_seconds": fitted.seconds,
             "weight_of_predicted_rating": fitted.model.weight,

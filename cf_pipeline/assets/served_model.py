@@ -68,7 +68,7 @@ def served_model(
         import pandas as pd
 
         from cf_pipeline.recommender.encoding import distinct_ids, encode_whole
-        from cf_pipeline.recommender.methods import device_for, fit
+        from cf_pipeline.recommender.methods import by_blocks, device_for, fit
         from cf_pipeline.recommender.minibatches import EncodedRatings
         from cf_pipeline.recommender.ranking_fit import refit
         from cf_pipeline.recommender.ranking_model import RankingModel
@@ -82,11 +82,12 @@ def served_model(
             pd.read_parquet(folder / "movies.parquet"),
         )
         scratch = scratch_of(directory)
-        known = distinct_ids(split, executor=compute.start(context)).vocabularies()
+        counting = compute.start(context)
+        known = distinct_ids(split, executor=counting).vocabularies()
         settings = json.loads((folder / "settings.json").read_bytes())
         how = {name: getattr(config, name) for name in FitSettings.model_fields}
         method = FactorModelSettings.model_validate(settings | how)
-        executor = compute.start(context, settings["device"])
+        executor = compute.start_fit(context, by_blocks(method), settings["device"])
         device = device_for(method, settings["device"], executor)
         with training_on(device, context.log.info):
             encode_whole(split, *known, scratch)
@@ -113,12 +114,12 @@ def served_model(
         someone = part.users.decode([1])[0]
         shown = Recommender.load(directory).recommend(someone, ROWS_TO_SHOW)
         return {
-            "device": str(device),
+            "device": executor.works_on(device),
             "ratings": len(ratings.ratings),
             "users": len(part.users) - 1,
             "movies": len(part.movies) - 1,
             "train_seconds": fitted.seconds,
-            **nodes_of(executor),
+            **nodes_of(counting),
             **({f"list_of_user_{someone}": table_of(rows_of(shown))} if len(shown) else {}),
         }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal, NamedTuple, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self, TypeAlias, TypeVar, cast
 
 import torch
 
@@ -77,8 +77,8 @@ class Blocks:
         """Sort the ratings into blocks of about `size` ratings, at least a row each.
 
         Raises:
-            BlockError: an index is out of range, or a rating is not finite.
-            OSError: there is no room for temporary files.
+            BlockError: an index is out of range, a rating is not finite, or there is no room for
+            temporary files.
         """
         counts = count_rows(ratings, kind.side, n_rows, executor)
         rows = _even_blocks(counts, size)
@@ -108,18 +108,9 @@ class Blocks:
         yield from zip(self.rows, self._executor.map(task, parts, *shared), strict=True)
 
     def replace(self, values: Tensor) -> None:
-        """Give the ratings other `values` (n_ratings,), where they are in this process, in a block.
-
-        Raises:
-            ValueError: they are not.
-        """
+        """Give the ratings other `values` (n_ratings,); they are in this process, in one block."""
         [(_, _, sums)] = self._named
-        if not isinstance(sums, RatingSums):
-            raise ValueError(
-                "The likelihood 'ordinal' draws a latent rating of each, which both sides share: "
-                "choose the executor 'local', or the likelihood 'gaussian'."
-            )
-        sums.replace(values)
+        cast("RatingSums", sums).replace(values)
 
     def total(self, table: Tensor) -> Tensor:
         """Return Σ t over each row's ratings, (n_rows, width), of columns' t `table`."""

@@ -38,8 +38,8 @@ def both_sides(
     all ratings, there is one.
 
     Raises:
-        BlockError: an index is out of range, or a rating is not finite.
-        OSError: there is no room for the files.
+        BlockError: an index is out of range, a rating is not finite, or there is no room for the
+        files.
     """
     of_rating = INDEX_BYTES * (1 + replaceable) + with_values * ratings.ratings.element_size()
     n = len(ratings.ratings)

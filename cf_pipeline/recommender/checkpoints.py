@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 STATE = "state.safetensors"
+VALUES_AT_ONCE = 1 << 20
 
 
 class Checkpoint(NamedTuple):
@@ -33,6 +35,7 @@ class Checkpoints:
     """The checkpoints of one fit, which `of` describes: that of another one is not gone on from.
 
     The folder has the latest state, and a file for each of what is only added to, such as samples.
+    The state has checksums of them all.
     It is whoever made the folder that removes it.
     """
 
@@ -44,7 +47,7 @@ class Checkpoints:
         self._every = every_seconds
         self._log = log
         self._last = time.monotonic()
-        self._n_added = 0
+        self._added_sums: list[int] = []
 
     @property
     def due(self) -> bool:
@@ -64,12 +67,13 @@ class Checkpoints:
         where there is no room, it goes on without.
         """
         self._last = time.monotonic()
-        about = {"of": self._of, "step": step, "facts": facts, "n_added": len(added)}
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            for number in range(self._n_added, len(added)):
+            for number in range(len(self._added_sums), len(added)):
                 _write(added[number], self._added(number), None)
-                self._n_added = number + 1
+                self._added_sums.append(_sum_of(added[number]))
+            about = {"of": self._of, "step": step, "facts": facts, "sum": _sum_of(tensors)}
+            about["added_sums"] = self._added_sums
             _write(tensors, self._folder / STATE, {"about": json.dumps(about)})
         except (OSError, SafetensorError) as error:
             self._log(f"Where the fit stands was not written to {self._folder}: {error}")
@@ -88,19 +92,43 @@ class Checkpoints:
             if about["of"] != self._of:
                 self._log(f"Not going on from {path}: it is of another fit.")
                 return None
-            tensors = load_file(path, str(device))
-            added = [
-                load_file(self._added(number), str(device)) for number in range(about["n_added"])
-            ]
+            tensors = _read(path, about["sum"], device)
+            sums = about["added_sums"]
+            added = [_read(self._added(n), known, device) for n, known in enumerate(sums)]
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             self._log(f"Not going on from {path}, which cannot be read: {error!r}")
             return None
-        self._n_added = len(added)
+        self._added_sums = sums
         self._log(f"Going on after step {about['step']}, where an earlier run came to.")
         return Checkpoint(about["step"], tensors, about["facts"], added)
 
     def _added(self, number: int) -> Path:
         return self._folder / f"added-{number:05d}.safetensors"
+
+
+def checksum(*tensors: Tensor) -> int:
+    """Return the CRC-32 of tensors' values, whatever their device, by pieces."""
+    found = 0
+    for tensor in tensors:
+        for piece in tensor.detach().reshape(-1).split(VALUES_AT_ONCE):
+            found = zlib.crc32(piece.cpu().numpy().tobytes(), found)
+    return found
+
+
+def _sum_of(tensors: Mapping[str, Tensor]) -> int:
+    return checksum(*(tensors[name] for name in sorted(tensors)))
+
+
+def _read(path: Path, known: int, device: torch.device) -> dict[str, Tensor]:
+    """Return the tensors of a file.
+
+    Raises:
+        ValueError: they are not those that were written.
+    """
+    tensors: dict[str, Tensor] = load_file(path, str(device))
+    if _sum_of(tensors) != known:
+        raise ValueError(f"{path.name} was altered: its checksum does not match")
+    return tensors
 
 
 def _write(tensors: Mapping[str, Tensor], path: Path, about: dict[str, str] | None) -> None:

@@ -64,6 +64,10 @@ class BlockError(Exception):
         return cls(f"{task} failed: {str(error).rstrip('.') or repr(error)}.")
 
 
+class RayUnavailableError(RuntimeError):
+    """There is no cluster that tasks could run on."""
+
+
 class Executor(Protocol):
     """Runs tasks: functions of a module, whose arguments and results can be pickled.
 
@@ -91,8 +95,11 @@ class Executor(Protocol):
             BlockError: a task failed.
         """
 
+    def works_on(self, device: object) -> str:
+        """Return what tasks run on, to be shown: in this process, that is `device`."""
+
     def usage(self) -> list[Usage]:
-        """Return what each node did since the last call; nothing in the process itself."""
+        """Return what each node did in `map` since the last call; nothing in the process itself."""
 
 
 class LocalExecutor:
@@ -116,6 +123,10 @@ class LocalExecutor:
             except Exception as error:
                 raise BlockError.of(part.name, error) from error
             yield found
+
+    def works_on(self, device: object) -> str:
+        """Return the name of the device."""
+        return str(device)
 
     def usage(self) -> list[Usage]:
         """Return nothing: there is one process."""

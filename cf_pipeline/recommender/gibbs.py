@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from cf_pipeline.recommender.budget import both_sides
-from cf_pipeline.recommender.checkpoints import Checkpoints
+from cf_pipeline.recommender.checkpoints import Checkpoints, checksum
 from cf_pipeline.recommender.draws import stream
 from cf_pipeline.recommender.executors import LOCAL, BlockError
 from cf_pipeline.recommender.features import low_rank_features
@@ -67,6 +67,9 @@ def fit(
     The priors are for stars: ratings of a `scale` are taken as if it were 1 to 5, and the samples
     are of such. What is found is the same on every scale.
 
+    The ordinal likelihood draws a latent rating of each, which both sides share: it is fitted in
+    this process, whatever the `executor`.
+
     Samples are reproducible for `settings.seed` and `settings.block_ratings`, whatever the
     `executor`: bit for bit on a CPU, and on a GPU as far as its sparse products are. Beside the
     sums of both sides, they take most of the memory: 4 bytes a weight, and `settings.samples` times
@@ -79,13 +82,19 @@ def fit(
         FloatingPointError: the sampler diverged.
         ValueError: the burn-in leaves no sweep, or all ratings are equal.
     """
+    if settings.likelihood == "ordinal" and not executor.in_process:
+        log("The ordinal likelihood is fitted in the run's own process.")
+        executor = LOCAL
     sampler = Sampler(train, side, settings, executor, scale)
     kept = kept_sweeps(settings)
     seen = Seen(validation, scale, executor)
-    about = {"settings": settings.model_dump(), "ratings": len(train.ratings)}
-    about |= {"users": len(side.users), "items": len(side.items)}
-    about |= {"validation": len(validation.ratings) if validation else 0}
-    checkpoints = Checkpoints(folder, about, settings.checkpoint_seconds, log) if folder else None
+    checkpoints = None
+    if folder:
+        about = {"settings": settings.model_dump(), "ratings": len(train.ratings)}
+        about |= {"users": len(side.users), "items": len(side.items)}
+        about |= {"validation": len(validation.ratings) if validation else 0}
+        about |= {"checksum": checksum(*train, *side, *(validation or ()))}
+        checkpoints = Checkpoints(folder, about, settings.checkpoint_seconds, log)
     done, samples, trace = 0, Samples(len(kept)), list[Sweep]()
     logged = time.monotonic()
     if checkpoints and (found := checkpoints.load(train.ratings.device)):

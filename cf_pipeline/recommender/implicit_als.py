@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from cf_pipeline.recommender.budget import both_sides
-from cf_pipeline.recommender.checkpoints import Checkpoints
+from cf_pipeline.recommender.checkpoints import Checkpoints, checksum
 from cf_pipeline.recommender.draws import normal
 from cf_pipeline.recommender.executors import LOCAL, BlockError
 from cf_pipeline.recommender.features import low_rank_features
@@ -73,10 +73,12 @@ def fit(
     users, items = sides(train, side, settings, executor)
     items.factors = INITIAL_STD * normal(generator, *items.factors.shape)
     items.factors[0] = 0
-    about = {"settings": settings.model_dump(), "ratings": len(train.ratings)}
-    about |= {"users": len(side.users), "items": len(side.items)}
-    checkpoints = Checkpoints(folder, about, settings.checkpoint_seconds, log) if folder else None
-    done = 0
+    checkpoints, done = None, 0
+    if folder:
+        about = {"settings": settings.model_dump(), "ratings": len(train.ratings)}
+        about |= {"users": len(side.users), "items": len(side.items)}
+        about |= {"checksum": checksum(*train, *side)}
+        checkpoints = Checkpoints(folder, about, settings.checkpoint_seconds, log)
     if checkpoints and (found := checkpoints.load(train.ratings.device)):
         done, items.factors = found.step, found.tensors["items"]
         users.prior_mean, items.prior_mean = (

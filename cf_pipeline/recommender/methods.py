@@ -39,9 +39,17 @@ def fit(
     return distillation.fit(train, side, settings, validation, log, executor, folder)
 
 
+def by_blocks(settings: FactorModelSettings) -> bool:
+    """Return whether a fit by `settings` is a row of maps over blocks, for any executor.
+
+    Gradient descent is none, and an ordinal likelihood has latent ratings that all blocks share.
+    """
+    return settings.method == "gibbs" and settings.likelihood != "ordinal"
+
+
 def device_for(
     settings: FactorModelSettings, name: str, executor: Executor = LOCAL
 ) -> torch.device:
     """Return the device `name` for a fit by `settings.method`, in this process."""
-    by_blocks = settings.method == "gibbs"
-    return resolve_device(name, sparse=by_blocks, executor=executor if by_blocks else LOCAL)
+    sparse = settings.method == "gibbs"
+    return resolve_device(name, sparse, executor if by_blocks(settings) else LOCAL)

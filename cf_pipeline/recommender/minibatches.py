@@ -71,7 +71,7 @@ class EncodedRatings(NamedTuple):
         if torch.device(device).type != "cpu":
             return cls(*columns)
         mapped = _MappedRatings(*columns)
-        mapped.source = directory, part
+        mapped.source = directory.absolute(), part
         return cast("Self", mapped)
 
     @classmethod

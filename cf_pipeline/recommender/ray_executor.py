@@ -5,46 +5,31 @@ there, on the node where it was made: later tasks go where their block is. A tas
 node dies is run again by Ray, and what died with a node is made again from what it was made of,
 which for blocks are files. An object store that is full goes on on the disk.
 
-The files that ratings are in must be on every node, under the same path.
+The artifact store, whose files ratings are in, must be on every node, under the same path.
 """
 
 from __future__ import annotations
 
 import logging
-import os
+import signal
 import socket
+import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import fields, is_dataclass, replace
+from contextlib import contextmanager, suppress
 from statistics import median
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import ray
-import torch
 
-from cf_pipeline.recommender.executors import BlockError, Kept, Part, Usage
-from cf_pipeline.recommender.minibatches import EncodedRatings
-from cf_pipeline.recommender.rating_sums import RatingSums
+from cf_pipeline.recommender.executors import BlockError, Kept, Part, RayUnavailableError, Usage
+from cf_pipeline.recommender.ray_tasks import Done, cause_of, register, run_task
 
 Found = TypeVar("Found")
 RETRIES = 8  # of a task whose worker or node dies
 SECONDS_BETWEEN_LINES = 20.0
 STRAGGLES, LEAST_SECONDS = 2.0, 1.0  # times the median of its map, and beyond it: a straggler
 SECONDS_TO_CONNECT = 10.0
-THREADS = "OMP_NUM_THREADS"
-
-
-class RayUnavailableError(RuntimeError):
-    """There is no cluster that tasks could run on."""
-
-
-class _Done(NamedTuple):
-    """Where a task ran, and how long."""
-
-    node: str
-    seconds: float
 
 
 class RayExecutor:
@@ -58,9 +43,10 @@ class RayExecutor:
     def __init__(self, gpus: bool = False, log: Callable[[str], None] = lambda _: None) -> None:
         self.log = log
         self._gpus = gpus
-        self._usage: dict[str, Usage] = {}
+        self._usage: dict[str, Usage] = {}  # of all that `on` returns
+        self._started_here = False
         self._last_line = time.monotonic()
-        _register()
+        register()
 
     @classmethod
     def connect(cls, address: str) -> Self:
@@ -69,23 +55,33 @@ class RayExecutor:
         Raises:
             RayUnavailableError: the cluster cannot be reached.
         """
-        local = address == "local"
+        if ray.is_initialized():
+            connected = ray.get_runtime_context().gcs_address
+            if address not in ("auto", connected):
+                raise RayUnavailableError(
+                    f"This process is connected to the Ray cluster {connected}, and the cluster "
+                    f"{address!r} is asked for: choose the address 'auto' to use the one it is "
+                    "connected to, or call ray.shutdown() first."
+                )
+            return cls()
         try:
-            if not ray.is_initialized():
-                _knock(address)
+            _knock(address)
+            with _sigterm_kept():
                 ray.init(
                     address,
-                    include_dashboard=False if local else None,
+                    include_dashboard=False if address == "local" else None,
                     log_to_driver=False,
                     logging_level=logging.WARNING,
                 )
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
             raise RayUnavailableError(
                 f"The Ray cluster {address!r} cannot be reached ({error}): start it, name another "
                 "in CF_PIPELINE_RAY or in the config of the resource compute, or choose the "
                 "executor 'local'."
             ) from error
-        return cls()
+        executor = cls()
+        executor._started_here = True
+        return executor
 
     def described(self) -> str:
         """Return what there is of the cluster, for a log."""
@@ -107,60 +103,73 @@ class RayExecutor:
                 f"Device {device!r} is asked for, and the Ray cluster has no GPU: choose 'auto' or "
                 "'cpu'."
             )
-        return RayExecutor(asked or (device == "auto" and has_gpus), log)
+        executor = RayExecutor(asked or (device == "auto" and has_gpus), log)
+        executor._usage = self._usage
+        return executor
 
     def close(self) -> None:
-        """Leave the cluster, which ends if it was started here."""
-        ray.shutdown()
+        """Leave the cluster, which ends if it was started here; not one that was in use before."""
+        if self._started_here:
+            ray.shutdown()
 
     def keep(
         self, task: Callable[..., Found], parts: Sequence[Part], *shared: object
     ) -> Sequence[Kept[Found]]:
         """Let tasks put what they make into the object store of the node where they run."""
-        given = [ray.put(value) for value in shared]
-        run = _run.options(
+        run = run_task.options(
             num_returns=2,
             num_cpus=1,
             max_retries=RETRIES,
             name=task.__name__,
             scheduling_strategy="SPREAD",  # later tasks go where these were
         )
-        return [run.remote(task, False, *part.arguments, *given)[0] for part in parts]
+        with _handing_over():
+            given = [ray.put(value) for value in shared]
+            return [run.remote(task, False, *part.arguments, *given)[0] for part in parts]
 
     def map(
         self, task: Callable[..., Found], parts: Sequence[Part], *shared: object
     ) -> Iterator[Found]:
         """Run all tasks at once, as many as there are workers, and yield their results in order."""
-        given = [ray.put(value) for value in shared]
-        run = _run.options(
+        run = run_task.options(
             num_returns=2,
             num_cpus=0 if self._gpus else 1,
             num_gpus=1 if self._gpus else 0,
             max_retries=RETRIES,
             name=task.__name__,
         )
-        waiting = [run.remote(task, self._gpus, *part.arguments, *given) for part in parts]
-        done: list[_Done] = []
+        with _handing_over():
+            given = [ray.put(value) for value in shared]
+            waiting = [run.remote(task, self._gpus, *part.arguments, *given) for part in parts]
+        done: list[Done] = []
+        reached = 0
         try:
             for part, (found, how) in zip(parts, waiting, strict=True):
                 self._wait(part, found, len(done), len(parts))
+                reached += 1
                 try:
                     result, record = ray.get([found, how])
                 except ray.exceptions.RayError as error:
-                    cause = getattr(error, "cause", None) or error
+                    cause = cause_of(error)
                     raise BlockError.of(part.name, cause) from cause
                 done.append(record)
                 yield result
         finally:
-            for found, _ in waiting[len(done) :]:
-                with suppress(Exception):  # one that failed cannot be stopped
+            # Not one that has just failed: Ray may abort if that is stopped while it takes note.
+            for found, _ in waiting[reached:]:
+                with suppress(Exception):
                     ray.cancel(found)
         self._account(parts, done)
 
+    def works_on(self, device: object) -> str:  # noqa: ARG002
+        """Return how many of the cluster's cores or GPUs tasks may run on."""
+        of = ray.cluster_resources()
+        return f"ray: {of.get('GPU', 0):.0f} GPUs" if self._gpus else f"ray: {of['CPU']:.0f} cores"
+
     def usage(self) -> list[Usage]:
-        """Return what each node did since the last call."""
+        """Return what each node did since the last call, but for what `keep` had it make."""
         found = [self._usage[node] for node in sorted(self._usage)]
-        self._usage = {}
+        self._usage.clear()
         return found
 
     def _wait(self, part: Part, found: ray.ObjectRef[Any], n_done: int, n: int) -> None:
@@ -171,7 +180,7 @@ class RayExecutor:
                 f"done, {len(_alive())} nodes are up."
             )
 
-    def _account(self, parts: Sequence[Part], done: Sequence[_Done]) -> None:
+    def _account(self, parts: Sequence[Part], done: Sequence[Done]) -> None:
         usual = median(record.seconds for record in done) if done else 0.0
         for part, record in zip(parts, done, strict=True):
             late = record.seconds - usual > max(LEAST_SECONDS, (STRAGGLES - 1) * usual)
@@ -191,42 +200,31 @@ class RayExecutor:
                 )
 
 
-@ray.remote
-def _run(task: Callable[..., Any], gpu: bool, *arguments: Any) -> tuple[Any, _Done]:
-    _register()
-    torch.set_num_threads(int(os.environ.get(THREADS, 1)))
-    began = time.perf_counter()
-    device = torch.device("cuda" if gpu and torch.cuda.is_available() else "cpu")
-    found = task(*(_on(device, argument) for argument in arguments))
-    node = ray.get_runtime_context().get_node_id()[:8]
-    where = f"{ray.util.get_node_ip_address()} {node}"
-    return found, _Done(where, time.perf_counter() - began)
+@contextmanager
+def _handing_over() -> Iterator[None]:
+    """Say what to do where tasks cannot be handed to Ray.
+
+    Raises:
+        BlockError: they cannot.
+    """
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        raise BlockError(
+            f"Tasks cannot be handed to Ray ({error}): look whether the cluster is up, and whether "
+            "its object store and the disk under it have room, and run it again."
+        ) from error
 
 
-def _on(device: torch.device, value: Any) -> Any:
-    """Return a value with its tensors on a device; ratings stay, of which tasks take some."""
-    if isinstance(value, EncodedRatings):
-        return value
-    if isinstance(value, torch.Tensor | RatingSums):
-        return value.to(device)
-    if isinstance(value, tuple):
-        parts = [_on(device, one) for one in value]
-        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
-    if is_dataclass(value) and not isinstance(value, type):
-        moved = {of.name: _on(device, getattr(value, of.name)) for of in fields(value)}
-        return replace(value, **moved)
-    return value
-
-
-def _register() -> None:
-    """Let tensors travel as arrays, which readers map out of the object store without a copy."""
-    ray.util.register_serializer(torch.Tensor, serializer=_to_array, deserializer=torch.from_numpy)
-    # Nothing is written into what a task is given.
-    warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
-
-
-def _to_array(tensor: torch.Tensor) -> Any:
-    return tensor.detach().cpu().numpy()
+@contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """Keep what SIGTERM does, which `ray.init` would replace: Dagster cleans up by it."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _knock(address: str) -> None:

@@ -33,6 +33,9 @@ class PicklingExecutor:
         found = [_elsewhere(task, part, shared) for part in reversed(parts)]
         yield from reversed(found)
 
+    def works_on(self, device: object) -> str:
+        return f"pickles on {device}"
+
     def usage(self) -> list[Any]:
         return []
 

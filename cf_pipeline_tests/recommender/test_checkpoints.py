@@ -43,8 +43,10 @@ def sample(
     validated: bool = False,
     log: Callable[[str], None] = lambda _: None,
     n: int = 400,
+    more: float = 0.0,
 ) -> Sampled:
     ratings, side = some_ratings(n)
+    ratings = ratings._replace(ratings=ratings.ratings + more)
     rest, carved = ratings.carve(0.25, seed=0)
     validation = carved if validated else None
     return gibbs.fit(rest, side, settings, validation, log, executor, folder)
@@ -172,12 +174,22 @@ def cut(name: str, size: int) -> Callable[[Path], object]:
     return lambda folder: os.truncate(folder / name, size)
 
 
+def altered(name: str) -> Callable[[Path], object]:
+    def alter(folder: Path) -> None:
+        whole = (folder / name).read_bytes()
+        (folder / name).write_bytes(whole[:-4] + bytes([whole[-4] ^ 1]) + whole[-3:])
+
+    return alter
+
+
 def without_about(folder: Path) -> None:
     save_file({"users.weights": torch.ones(3)}, folder / "state.safetensors")
 
 
 DAMAGES = {
     "a state cut short": cut("state.safetensors", 2000),
+    "a state of which a bit is another": altered("state.safetensors"),
+    "a sample of which a bit is another": altered("added-00001.safetensors"),
     "an empty state": cut("state.safetensors", 0),
     "a state that is something else": lambda folder: (folder / "state.safetensors").write_bytes(
         b"{}" * 4000
@@ -211,8 +223,9 @@ def test_a_damaged_checkpoint_is_passed_over_and_that_is_said(
         {"settings": SAMPLED.model_copy(update={"samples": 2})},
         {"validated": True},
         {"n": 396},
+        {"more": 0.5},
     ],
-    ids=["seed", "blocks", "samples", "validation", "ratings"],
+    ids=["seed", "blocks", "samples", "validation", "fewer ratings", "other ratings"],
 )
 def test_a_checkpoint_of_another_fit_is_passed_over_and_that_is_said(
     other: dict[str, object], tmp_path: Path

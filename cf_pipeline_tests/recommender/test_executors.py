@@ -77,10 +77,15 @@ def test_the_blocks_of_ratings_decide_what_is_drawn_and_hardly_what_is_solved(u1
     torch.testing.assert_close(*solved, rtol=1e-3, atol=1e-4)
 
 
-def test_latent_ratings_which_both_sides_share_are_drawn_in_one_process_alone() -> None:
+def test_latent_ratings_which_both_sides_share_are_drawn_in_this_process() -> None:
     ordinal = GibbsSettings(likelihood="ordinal", sweeps=2, burn_in=1)
-    with pytest.raises(ValueError, match=r"'ordinal' draws .*: choose the executor 'local', or"):
-        gibbs.fit(*some_ratings(), ordinal, executor=PICKLING)
+    lines: list[str] = []
+    here, there = (
+        gibbs.fit(*some_ratings(), ordinal, log=lines.append, executor=executor)
+        for executor in (LOCAL, PICKLING)
+    )
+    assert torch.equal(here.posterior.user_weights, there.posterior.user_weights)
+    assert lines.count("The ordinal likelihood is fitted in the run's own process.") == 1
 
 
 def inverse(number: int, of: float) -> float:
