@@ -1,7 +1,9 @@
 """Ratings in several files are the same ratings as in one, whoever works on the parts."""
 
 import csv
-from collections.abc import Sequence
+import errno
+import os
+from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +24,7 @@ from cf_pipeline.recommender.custom_files import CustomTableError
 from cf_pipeline.recommender.custom_settings import CustomRatingsSettings
 from cf_pipeline.recommender.datasets import SYNTHETIC, describe
 from cf_pipeline.recommender.encoding import distinct_ids, encode_split
-from cf_pipeline.recommender.executors import LOCAL, Executor
+from cf_pipeline.recommender.executors import LOCAL, BlockError, Executor, LocalExecutor, Part
 from cf_pipeline.recommender.ingest import write_table
 from cf_pipeline.recommender.rating_checks import check_ratings_files
 from cf_pipeline.recommender.split_files import PARTS, read_part, read_ratings, write_split
@@ -229,3 +231,26 @@ def test_several_files_tell_together_how_far_they_are(tmp_path: Path) -> None:
     with mock.patch.object(rating_table, "SECONDS_BETWEEN_LINES", -1):
         write_table(open_ratings(archive), tmp_path, said.append, PICKLING)
     assert [line.partition(",")[0] for line in said] == ["1 ratings read", "2 ratings read"]
+
+
+class DyingExecutor(LocalExecutor):
+    """Loses the worker of the last part, as Ray tells it: the cause knows nothing of the part."""
+
+    def map(self, task: Callable[..., Any], parts: Sequence[Part], *shared: object) -> Any:
+        yield from super().map(task, parts[:-1], *shared)
+        raise BlockError.of(parts[-1].name, RuntimeError("The worker died")) from RuntimeError()
+
+
+def test_what_fails_for_no_fault_of_the_rows_names_its_block(tmp_path: Path) -> None:
+    opened = open_ratings(archive_of(tmp_path, [[("1", "2", "3", "")]] * 2))
+    with pytest.raises(BlockError, match=r"^ratings-00001.parquet failed: The worker died\.$"):
+        write_table(opened, tmp_path, ignore, DyingExecutor())
+    opened = opened._replace(pieces=[opened.pieces[0], no_room])
+    with pytest.raises(BlockError, match=r"^ratings-00001.parquet failed: .*No space left") as full:
+        write_table(opened, tmp_path, ignore)
+    assert isinstance(full.value.__cause__, OSError)
+
+
+def no_room() -> Any:
+    """Fail as a full disk does."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
