@@ -11,12 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from cf_pipeline.recommender import executors
 from cf_pipeline.recommender.encoding import RATING, distinct_ids
 from cf_pipeline.recommender.executors import LOCAL
-from cf_pipeline.recommender.table_files import file_blocks, n_rows
+from cf_pipeline.recommender.table_files import file_blocks, n_rows, read_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,7 +42,7 @@ class PairKeys(NamedTuple):
     @classmethod
     def of(cls, ratings: Sequence[Path], executor: Executor = LOCAL) -> PairKeys:
         """Take the ids of a table."""
-        schema = pq.read_schema(ratings[0])
+        schema = read_schema(ratings)
         if all(schema.field(name).type == pa.int32() for name in COLUMNS):
             return cls((None, None))
         return cls(tuple(distinct_ids(ratings, executor=executor)))

@@ -199,11 +199,22 @@ def test_what_is_wrong_with_a_row_is_said_as_of_one_file(tmp_path: Path) -> None
             write_table(opened, tmp_path, ignore, executor)
 
 
-def test_a_damaged_file_of_several_is_named(tmp_path: Path) -> None:
+def test_a_damaged_file_is_named_and_so_is_a_part_that_is_not_there(
+    tmp_path: Path,
+) -> None:
     written = ingest(archive_of(tmp_path, [[("1", "2", "3", "")]] * 3), tmp_path / "tables")
     written.split[1].write_bytes(written.split[1].read_bytes()[:100])
     with pytest.raises(ValueError, match=r"train_test_split-00001.parquet cannot be read"):
         distinct_ids(table_files(tmp_path / "tables", SPLIT))
+    with pytest.raises(BlockError, match="There is no part 'tset': choose one of train, test"):
+        distinct_ids(written.ratings, "tset")  # type: ignore[arg-type]
+    for first, read in (
+        (written.split[0], lambda: read_part(written.split, "test")),
+        (written.ratings[0], lambda: check_ratings_files(written.ratings)),
+    ):
+        first.write_bytes(b"")
+        with pytest.raises(ValueError, match=rf"{first} cannot be read: .*Materialize it again"):
+            read()
     with pytest.raises(FileNotFoundError, match="has no table ratings: materialize ratings again"):
         table_files(tmp_path, RATINGS)
 
@@ -227,10 +238,16 @@ def test_more_files_than_their_numbers_have_room_for_keep_their_order(tmp_path: 
 
 def test_several_files_tell_together_how_far_they_are(tmp_path: Path) -> None:
     archive = archive_of(tmp_path, [[("1", "2", "3", "")], [("1", "3", "3", "")]])
-    said: list[str] = []
-    with mock.patch.object(rating_table, "SECONDS_BETWEEN_LINES", -1):
-        write_table(open_ratings(archive), tmp_path, said.append, PICKLING)
-    assert [line.partition(",")[0] for line in said] == ["1 ratings read", "2 ratings read"]
+    together = ["1 ratings read", "2 ratings read"]
+    of_each = [f"ratings-0000{number}.parquet: 1 ratings read" for number in range(2)]
+    for executor, expected in (
+        (PICKLING, together),
+        (LOCAL, [of_each[0], together[0], of_each[1], together[1]]),
+    ):
+        said: list[str] = []
+        with mock.patch.object(rating_table, "SECONDS_BETWEEN_LINES", -1):
+            write_table(open_ratings(archive), tmp_path, said.append, executor)
+        assert [line.partition(",")[0] for line in said] == expected
 
 
 class DyingExecutor(LocalExecutor):
