@@ -3,6 +3,8 @@
 import csv
 import errno
 import os
+import pickle
+import weakref
 from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
@@ -28,6 +30,7 @@ from cf_pipeline.recommender.executors import LOCAL, BlockError, Executor, Local
 from cf_pipeline.recommender.ingest import write_table
 from cf_pipeline.recommender.rating_checks import check_ratings_files
 from cf_pipeline.recommender.split_files import PARTS, read_part, read_ratings, write_split
+from cf_pipeline.recommender.synthetic_settings import SyntheticSettings
 from cf_pipeline.recommender.table_files import RATINGS, SPLIT, table_files
 from cf_pipeline.recommender.validation import BadRatingsError
 from cf_pipeline_tests.recommender.executors import PICKLING
@@ -227,6 +230,14 @@ def test_many_drawn_ratings_are_several_files(tmp_path: Path) -> None:
         several = ingest(tmp_path, tmp_path / "several", PICKLING)
     assert (len(one.ratings), len(several.ratings)) == (1, 3)
     assert of_model(several) == of_model(one)
+
+
+def test_what_was_drawn_is_held_no_longer_than_its_pieces_and_is_pickled_as_its_settings() -> None:
+    pieces = synthetic.synthetic_pieces(SyntheticSettings(n_ratings=100_000))
+    assert len(pickle.dumps(pieces)) < 1000
+    held = weakref.ref(pieces[0].func.__self__)  # type: ignore[attr-defined]
+    del pieces
+    assert held() is None
 
 
 def test_more_files_than_their_numbers_have_room_for_keep_their_order(tmp_path: Path) -> None:
