@@ -1,6 +1,9 @@
 """Who rated the same thing twice: found in passes over the users, each a task of its own.
 
-A pass takes memory for the keys of about PAIRS ratings, however many there are.
+A pass takes memory for the keys of about PAIRS ratings, however many there are; to say which rows
+are later ones of their pair (`first_of_pairs`), four times that, for their rows and the order. Each
+worker of a cluster takes as much. Every pass reads all ratings: of a billion there are 30. And
+`first_of_pairs` has a byte for each rating besides, where it is asked: 1 GB of a billion.
 """
 
 from __future__ import annotations
