@@ -10,13 +10,16 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import dagster as dg
 import psutil
 import pytest
+from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher
 
 from cf_pipeline import runs
 from cf_pipeline.caching import Artifacts
@@ -33,14 +36,22 @@ from cf_pipeline_tests.test_caching import (
 )
 from cf_pipeline_tests.webserver import webserver
 
+# What a run of the command line does before its run begins.
+LOADED_ALONE = [sys.executable, "-m", "dagster", "asset", "list", "-m", "cf_pipeline.definitions"]
+
 
 @pytest.fixture(scope="module")
 def expected(quick: Project) -> Undisturbed:
+    """Its seconds count from the start of the process, as those after which a fault comes do."""
+    begin = time.perf_counter()
+    loaded = quick.run_to_end(*LOADED_ALONE)
+    seconds_to_load = time.perf_counter() - begin
+    assert loaded.returncode == 0, loaded.output
     with quick.instance() as instance:
         (run,) = instance.get_run_records()
     assert run.start_time
     assert run.end_time
-    return Undisturbed(faults.contents(quick), run.end_time - run.start_time)
+    return Undisturbed(faults.contents(quick), seconds_to_load + run.end_time - run.start_time)
 
 
 @pytest.fixture
@@ -266,7 +277,16 @@ def test_dagster_dev_finds_a_killed_run_and_listens_on_the_loopback_only(cold):
     assert {address.ip for address in addresses} <= {"127.0.0.1", "::1"}
 
 
-def test_a_run_that_died_before_it_took_its_lock_counts_as_gone_after_a_while(cold):
+class UnreachableLauncher(DefaultRunLauncher):
+    """Knows of its runs, but not from here."""
+
+    supports_check_run_worker_health = True
+
+    def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
+        raise ConnectionError(f"nobody tells of {run.job_name}")
+
+
+def test_a_run_that_died_before_its_lock_is_gone_after_a_while_if_its_launcher_can_say(cold):
     process = started(cold, "movielens_archive")
     process.kill()
     process.communicate()
@@ -277,6 +297,11 @@ def test_a_run_that_died_before_it_took_its_lock_counts_as_gone_after_a_while(co
             body = "UPDATE runs SET run_body = replace(run_body, ?, 'x')"
             history.execute(body, (runs.LOCK_TAG,))
         assert runs.fail_dead_runs(instance, cold.artifacts, print) == []
+        with mock.patch.object(dg.DagsterInstance, "run_launcher", UnreachableLauncher()):
+            said: list[str] = []
+            assert runs.fail_dead_runs(instance, cold.artifacts, said.append, 0) == []
+        unsure = f"Whether run {run_id} may yet begin, its launcher cannot say: nobody tells of "
+        assert [line[: len(unsure)] for line in said] == [unsure]
         assert runs.fail_dead_runs(instance, cold.artifacts, print, 0) == [run_id]
 
 

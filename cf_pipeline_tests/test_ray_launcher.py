@@ -62,8 +62,9 @@ def seen(tmp_path_factory: pytest.TempPathFactory, archive: Path) -> Seen:
 def test_all_else_is_as_on_one_machine():
     on_ray, alone = (yaml.safe_load(path.read_text()) for path in (ON_RAY, PRODUCTION))
     assert on_ray.pop("run_launcher")["class"] == "RayRunLauncher"
-    for differs in ("run_monitoring", "concurrency"):
-        assert on_ray.pop(differs).keys() == alone.pop(differs).keys()
+    assert on_ray.pop("run_monitoring").keys() == alone.pop("run_monitoring").keys()
+    # Two runs may hold all the cores that their tasks wait for.
+    assert on_ray["concurrency"]["runs"]["max_concurrent_runs"] == 1
     assert on_ray == alone
 
 
@@ -104,8 +105,7 @@ def launched(directory: Path, archive: Path, postgres_programs: Path) -> Seen:
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
         project = Project(directory, archive, environment=variables, dagster_yaml=ON_RAY)
-        seconds = {"poll_interval_seconds": 2, "cancel_timeout_seconds": 2}
-        project = with_seconds(project, **seconds, max_concurrent_runs=1)
+        project = with_seconds(project, poll_interval_seconds=2, cancel_timeout_seconds=2)
         os.environ.update(project.variables())  # which the nodes take over
         with (
             project.instance() as instance,

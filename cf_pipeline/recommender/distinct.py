@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -37,6 +39,10 @@ class Distinct:
             dense = (ids >= 0) & (ids < DENSE)
             self._add_dense(ids[dense])
             self._add_others(pa.array(ids[~dense], pa.int64()))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Be pickled as the ids alone, without the table of bytes."""
+        return _distinct, (self.sorted(),)
 
     def __len__(self) -> int:
         self._merge()
@@ -78,6 +84,12 @@ class Distinct:
             known = [] if self._others is None else [self._others]
             self._others = _unique(pa.concat_arrays([*known, *self._added]))
             self._added, self._n_added = [], 0
+
+
+def _distinct(ids: pa.Array) -> Distinct:
+    distinct = Distinct()
+    distinct.add(ids)
+    return distinct
 
 
 def _unique(values: pa.Array) -> pa.Array:

@@ -62,6 +62,10 @@ def distinct_ids(
     """Return the distinct ids of a part, or of all ratings, of parquet files.
 
     It takes memory for the ids that there are, however many ratings have them.
+
+    Raises:
+        BlockError: there is no such part.
+        ValueError: a file is damaged; the message names it.
     """
     users, movies = Distinct(), Distinct()
     tasks = [block.task() for block in blocks(ratings)]

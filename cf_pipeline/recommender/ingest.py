@@ -55,23 +55,22 @@ def _write_pieces(
     ratings: ArchiveRatings, folder: Path, log: Log, executor: Executor
 ) -> tuple[list[Path], Summary]:
     files = new_files(folder, RATINGS, len(ratings.pieces))
+    if len(files) == 1:
+        executor = LOCAL
+    here = executor.in_process  # where a piece can say how far it is
     tasks = [
-        Part(path.name, 0, (piece, path))  # how many ratings it has, reading it tells
+        # How many ratings it has, reading it tells.
+        Part(path.name, 0, (piece, path, partial(_say, log, path.name) if here else _say_nothing))
         for piece, path in zip(ratings.pieces, files, strict=True)
     ]
-    if len(tasks) == 1:  # it is written here, where it can say how far it is
-        executor, log_of_task = LOCAL, log
-    else:
-        log_of_task = _say_nothing
     summary, progress = Summary(), Progress(log)
-    shared = ratings.schema, ratings.origin, log_of_task
-    for of_piece in results(executor, _write_piece, tasks, *shared):
+    for of_piece in results(executor, _write_piece, tasks, ratings.schema, ratings.origin):
         summary.merge(of_piece)
         progress.show(summary.rows)
     return files, summary
 
 
-def _write_piece(piece: Piece, path: Path, schema: pa.Schema, origin: Origin, log: Log) -> Summary:
+def _write_piece(piece: Piece, path: Path, log: Log, schema: pa.Schema, origin: Origin) -> Summary:
     return write_ratings(piece(), schema, path, origin, log)
 
 
@@ -82,6 +81,10 @@ def _first_rows(
         at = start - block.start
         rows = table.filter(pa.array(first[at : at + len(table)]))
         yield from rows.cast(schema).to_batches()  # parquet has no whole seconds
+
+
+def _say(log: Log, name: str, line: str) -> None:
+    log(f"{name}: {line}")
 
 
 def _say_nothing(_: str) -> None:

@@ -1,6 +1,9 @@
 """Who rated the same thing twice: found in passes over the users, each a task of its own.
 
-A pass takes memory for the keys of about PAIRS ratings, however many there are.
+A pass takes memory for the keys of about PAIRS ratings, however many there are; to say which rows
+are later ones of their pair (`first_of_pairs`), four times that, for their rows and the order. Each
+worker of a cluster takes as much. Every pass reads all ratings: of a billion there are 30. And
+`first_of_pairs` has a byte for each rating besides, where it is asked: 1 GB of a billion.
 """
 
 from __future__ import annotations
@@ -11,12 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from cf_pipeline.recommender import executors
 from cf_pipeline.recommender.encoding import RATING, distinct_ids
 from cf_pipeline.recommender.executors import LOCAL
-from cf_pipeline.recommender.table_files import file_blocks, n_rows
+from cf_pipeline.recommender.table_files import file_blocks, n_rows, read_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,7 +45,7 @@ class PairKeys(NamedTuple):
     @classmethod
     def of(cls, ratings: Sequence[Path], executor: Executor = LOCAL) -> PairKeys:
         """Take the ids of a table."""
-        schema = pq.read_schema(ratings[0])
+        schema = read_schema(ratings)
         if all(schema.field(name).type == pa.int32() for name in COLUMNS):
             return cls((None, None))
         return cls(tuple(distinct_ids(ratings, executor=executor)))

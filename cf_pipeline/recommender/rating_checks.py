@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from cf_pipeline.recommender.executors import LOCAL
 from cf_pipeline.recommender.pairs import PairKeys, repeated_pairs
 from cf_pipeline.recommender.rating_table import Origin
-from cf_pipeline.recommender.table_files import blocks
+from cf_pipeline.recommender.table_files import blocks, read_schema
 from cf_pipeline.recommender.validation import (
     DUPLICATES,
     EXAMPLES,
@@ -41,7 +40,7 @@ def check_ratings_files(ratings: Sequence[Path], executor: Executor = LOCAL) -> 
         BadRatingsError: a rule is broken; it says which, how often, and where.
         ValueError: the files do not say of which dataset they are, or are damaged.
     """
-    origin = Origin.read(pq.read_schema(ratings[0]))
+    origin = Origin.read(read_schema(ratings))
     of_table = blocks(ratings)
     tasks = [block.task() for block in of_table]
     faults = _Faults()

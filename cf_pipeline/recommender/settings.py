@@ -35,7 +35,7 @@ class FitSettings(MemorySettings):
         gt=0,
         exclude=True,
         description="How often a fit writes down where it stands, to go on from there if its "
-        "process dies. One that ends sooner writes nothing.",
+        "process dies. One that ends sooner, or goes by gradient descent, writes nothing.",
     )
 
 
@@ -51,7 +51,7 @@ class BlockSettings(FitSettings):
     )
 
 
-class ModelSettings(BlockSettings):
+class ModelSettings(MemorySettings):
     """Settings of the factor model, however it is fitted."""
 
     n_factors: int = Field(20, gt=0, description="Factors of each user and movie.")
@@ -83,7 +83,7 @@ class GradientDescentSettings(ModelSettings):
     )
 
 
-class GibbsSettings(ModelSettings):
+class GibbsSettings(ModelSettings, BlockSettings):
     """Settings of `gibbs.fit`, whose posterior is distilled into a model of `n_factors`."""
 
     likelihood: Literal["gaussian", "ordinal"] = Field(

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cf_pipeline.recommender.executors import LOCAL
-from cf_pipeline.recommender.table_files import SPLIT, file_blocks, new_files
+from cf_pipeline.recommender.table_files import SPLIT, file_blocks, new_files, read_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -69,7 +69,7 @@ def _write_file(
 
 def read_settings(split: Sequence[Path]) -> dict[str, object]:
     """Return the settings of the split from the files that `write_split` wrote."""
-    settings: dict[str, object] = json.loads(pq.read_schema(split[0]).metadata[SETTINGS])
+    settings: dict[str, object] = json.loads(read_schema(split).metadata[SETTINGS])
     return settings
 
 
@@ -100,14 +100,18 @@ def row_groups(
     Raises:
         ValueError: there is no such part.
     """
-    if part is not None and part not in PARTS:
-        raise ValueError(f"There is no part {part!r}: choose one of {', '.join(PARTS)}.")
     for block in file_blocks(files):
         yield from groups_of_part(block, columns, part)
 
 
 def groups_of_part(block: Block, columns: Sequence[str], part: Part | None) -> Iterator[pa.Table]:
-    """Read columns of a part, or of all ratings, of a block, a row group at a time."""
+    """Read columns of a part, or of all ratings, of a block, a row group at a time.
+
+    Raises:
+        ValueError: there is no such part.
+    """
+    if part is not None and part not in PARTS:
+        raise ValueError(f"There is no part {part!r}: choose one of {', '.join(PARTS)}.")
     if part is None:
         yield from (rows for _, rows in block.tables(columns))
         return
@@ -121,7 +125,7 @@ def is_of(rows: pa.Table, part: Part) -> pa.ChunkedArray:
 
 
 def _frame(files: Sequence[Path], columns: Sequence[str] | None, part: Part | None) -> pd.DataFrame:
-    schema = pq.read_schema(files[0]).remove_metadata()
+    schema = read_schema(files).remove_metadata()
     names = [name for name in columns or schema.names if name != PART.name]
     parts = [pa.schema([schema.field(name) for name in names]).empty_table()]
     parts += row_groups(files, names, part)

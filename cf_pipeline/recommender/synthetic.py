@@ -18,7 +18,7 @@ standard deviation, of the ratings, as in MovieLens, and the floor about .8.
 from __future__ import annotations
 
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -62,7 +62,7 @@ class Synthetic:
 
     def __init__(self, settings: SyntheticSettings) -> None:
         self.n_users, self.n_movies = settings.users, settings.movies
-        self._seed = settings.seed
+        self._settings, self._seed = settings, settings.seed
         generator = self._generator(TRUTH)
         activity = generator.lognormal(0, ACTIVITY_STD, self.n_users)
         self._counts = _shares(settings.n_ratings, activity, settings.most_of_a_user)
@@ -78,6 +78,10 @@ class Synthetic:
         self._user_tables = _weights(generator, self.n_users, USER_BIAS_STD)
         self._movie_tables = _weights(generator, self.n_movies, MOVIE_BIAS_STD)
         self._movie_tables[self._movie_of, 0] = self._liked(self._movie_tables[self._movie_of, 0])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Be pickled as the settings alone."""
+        return _unpickled, (self._settings.model_dump_json(),)
 
     @property
     def n_blocks(self) -> int:
@@ -237,17 +241,15 @@ class Synthetic:
 
 def synthetic_pieces(settings: SyntheticSettings) -> list[Callable[[], Iterator[pa.RecordBatch]]]:
     """Return what draws BLOCKS_OF_A_PIECE blocks each, all of them in order, and can be pickled."""
-    written = settings.model_dump_json()
-    starts = range(0, _synthetic(written).n_blocks, BLOCKS_OF_A_PIECE)
-    return [partial(_piece, written, start) for start in starts]
+    drawn = Synthetic(settings)  # they share it, and it goes with them
+    starts = range(0, drawn.n_blocks, BLOCKS_OF_A_PIECE)
+    return [partial(drawn.batches, start, start + BLOCKS_OF_A_PIECE) for start in starts]
 
 
-def _piece(settings: str, start: int) -> Iterator[pa.RecordBatch]:
-    return _synthetic(settings).batches(start, start + BLOCKS_OF_A_PIECE)
-
-
-@lru_cache(maxsize=1)  # the truth takes longer to draw than a few blocks
-def _synthetic(settings: str) -> Synthetic:
+# The truth takes longer to draw than a few blocks: a worker of a cluster, which ends with its run,
+# keeps it for its next piece.
+@lru_cache(maxsize=1)
+def _unpickled(settings: str) -> Synthetic:
     return Synthetic(SyntheticSettings.model_validate_json(settings))
 
 

@@ -43,6 +43,14 @@ def table_files(folder: Path, table: str) -> list[Path]:
     return files
 
 
+def read_schema(files: Sequence[Path]) -> pa.Schema:
+    """Return the schema of a table, which each of its files has; errors are those of `blocks`."""
+    try:
+        return pq.read_schema(files[0])
+    except (OSError, pa.ArrowException) as error:
+        raise _damaged(files[0], error) from error
+
+
 class Block(NamedTuple):
     """Row groups of a file, from `first` to before `after`, and how many rows they have together.
 
@@ -109,5 +117,9 @@ def _rows_of_groups(file: Path) -> list[int]:
     try:
         metadata = pq.read_metadata(file)
     except (OSError, pa.ArrowException) as error:
-        raise ValueError(f"{file} cannot be read: {error} Materialize it again.") from error
+        raise _damaged(file, error) from error
     return [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+
+
+def _damaged(file: Path, error: Exception) -> ValueError:
+    return ValueError(f"{file} cannot be read: {error} Materialize it again.")

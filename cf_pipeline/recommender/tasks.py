@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
+from cf_pipeline.recommender.custom_files import CustomTableError
 from cf_pipeline.recommender.executors import BlockError
+from cf_pipeline.recommender.movielens_rows import MalformedRowError
+from cf_pipeline.recommender.places import ArchiveLayoutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -12,13 +15,22 @@ if TYPE_CHECKING:
     from cf_pipeline.recommender.executors import Executor, Part
 
 Found = TypeVar("Found")
+OF_WHAT_WAS_GIVEN = (ArchiveLayoutError, CustomTableError, MalformedRowError)
 
 
 def results(
     executor: Executor, task: Callable[..., Found], parts: Sequence[Part], *shared: object
 ) -> Iterator[Found]:
-    """Yield what `executor.map` does; of a task that failed, raise the error that it raised."""
+    """Yield what `executor.map` does; an error in what was given is raised as the task raised it.
+
+    Such an error says itself which file and row are wrong, and what to do.
+
+    Raises:
+        BlockError: a task failed for another reason, as a full disk; the message names its block.
+    """
     try:
         yield from executor.map(task, parts, *shared)
     except BlockError as error:
-        raise (error.__cause__ or error) from None
+        if isinstance(error.__cause__, OF_WHAT_WAS_GIVEN):
+            raise error.__cause__ from None
+        raise

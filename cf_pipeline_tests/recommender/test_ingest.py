@@ -1,7 +1,11 @@
 """Ratings in several files are the same ratings as in one, whoever works on the parts."""
 
 import csv
-from collections.abc import Sequence
+import errno
+import os
+import pickle
+import weakref
+from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,10 +26,11 @@ from cf_pipeline.recommender.custom_files import CustomTableError
 from cf_pipeline.recommender.custom_settings import CustomRatingsSettings
 from cf_pipeline.recommender.datasets import SYNTHETIC, describe
 from cf_pipeline.recommender.encoding import distinct_ids, encode_split
-from cf_pipeline.recommender.executors import LOCAL, Executor
+from cf_pipeline.recommender.executors import LOCAL, BlockError, Executor, LocalExecutor, Part
 from cf_pipeline.recommender.ingest import write_table
 from cf_pipeline.recommender.rating_checks import check_ratings_files
 from cf_pipeline.recommender.split_files import PARTS, read_part, read_ratings, write_split
+from cf_pipeline.recommender.synthetic_settings import SyntheticSettings
 from cf_pipeline.recommender.table_files import RATINGS, SPLIT, table_files
 from cf_pipeline.recommender.validation import BadRatingsError
 from cf_pipeline_tests.recommender.executors import PICKLING
@@ -197,11 +202,22 @@ def test_what_is_wrong_with_a_row_is_said_as_of_one_file(tmp_path: Path) -> None
             write_table(opened, tmp_path, ignore, executor)
 
 
-def test_a_damaged_file_of_several_is_named(tmp_path: Path) -> None:
+def test_a_damaged_file_is_named_and_so_is_a_part_that_is_not_there(
+    tmp_path: Path,
+) -> None:
     written = ingest(archive_of(tmp_path, [[("1", "2", "3", "")]] * 3), tmp_path / "tables")
     written.split[1].write_bytes(written.split[1].read_bytes()[:100])
     with pytest.raises(ValueError, match=r"train_test_split-00001.parquet cannot be read"):
         distinct_ids(table_files(tmp_path / "tables", SPLIT))
+    with pytest.raises(BlockError, match="There is no part 'tset': choose one of train, test"):
+        distinct_ids(written.ratings, "tset")  # type: ignore[arg-type]
+    for first, read in (
+        (written.split[0], lambda: read_part(written.split, "test")),
+        (written.ratings[0], lambda: check_ratings_files(written.ratings)),
+    ):
+        first.write_bytes(b"")
+        with pytest.raises(ValueError, match=rf"{first} cannot be read: .*Materialize it again"):
+            read()
     with pytest.raises(FileNotFoundError, match="has no table ratings: materialize ratings again"):
         table_files(tmp_path, RATINGS)
 
@@ -216,6 +232,14 @@ def test_many_drawn_ratings_are_several_files(tmp_path: Path) -> None:
     assert of_model(several) == of_model(one)
 
 
+def test_what_was_drawn_is_held_no_longer_than_its_pieces_and_is_pickled_as_its_settings() -> None:
+    pieces = synthetic.synthetic_pieces(SyntheticSettings(n_ratings=100_000))
+    assert len(pickle.dumps(pieces)) < 1000
+    held = weakref.ref(pieces[0].func.__self__)  # type: ignore[attr-defined]
+    del pieces
+    assert held() is None
+
+
 def test_more_files_than_their_numbers_have_room_for_keep_their_order(tmp_path: Path) -> None:
     for number in (100_000, 99_999, 0):
         (tmp_path / f"ratings-{number:05d}.parquet").touch()
@@ -225,7 +249,36 @@ def test_more_files_than_their_numbers_have_room_for_keep_their_order(tmp_path: 
 
 def test_several_files_tell_together_how_far_they_are(tmp_path: Path) -> None:
     archive = archive_of(tmp_path, [[("1", "2", "3", "")], [("1", "3", "3", "")]])
-    said: list[str] = []
-    with mock.patch.object(rating_table, "SECONDS_BETWEEN_LINES", -1):
-        write_table(open_ratings(archive), tmp_path, said.append, PICKLING)
-    assert [line.partition(",")[0] for line in said] == ["1 ratings read", "2 ratings read"]
+    together = ["1 ratings read", "2 ratings read"]
+    of_each = [f"ratings-0000{number}.parquet: 1 ratings read" for number in range(2)]
+    for executor, expected in (
+        (PICKLING, together),
+        (LOCAL, [of_each[0], together[0], of_each[1], together[1]]),
+    ):
+        said: list[str] = []
+        with mock.patch.object(rating_table, "SECONDS_BETWEEN_LINES", -1):
+            write_table(open_ratings(archive), tmp_path, said.append, executor)
+        assert [line.partition(",")[0] for line in said] == expected
+
+
+class DyingExecutor(LocalExecutor):
+    """Loses the worker of the last part, as Ray tells it: the cause knows nothing of the part."""
+
+    def map(self, task: Callable[..., Any], parts: Sequence[Part], *shared: object) -> Any:
+        yield from super().map(task, parts[:-1], *shared)
+        raise BlockError.of(parts[-1].name, RuntimeError("The worker died")) from RuntimeError()
+
+
+def test_what_fails_for_no_fault_of_the_rows_names_its_block(tmp_path: Path) -> None:
+    opened = open_ratings(archive_of(tmp_path, [[("1", "2", "3", "")]] * 2))
+    with pytest.raises(BlockError, match=r"^ratings-00001.parquet failed: The worker died\.$"):
+        write_table(opened, tmp_path, ignore, DyingExecutor())
+    opened = opened._replace(pieces=[opened.pieces[0], no_room])
+    with pytest.raises(BlockError, match=r"^ratings-00001.parquet failed: .*No space left") as full:
+        write_table(opened, tmp_path, ignore)
+    assert isinstance(full.value.__cause__, OSError)
+
+
+def no_room() -> Any:
+    """Fail as a full disk does."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -1,6 +1,7 @@
 """Ratings are written as they come, described, and held to the rules."""
 
 import json
+import pickle
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,6 +49,17 @@ def write(
 def of_rows(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=["user", "movie", "rating", "timestamp"])
     return frame.astype({"rating": "float32"})
+
+
+def test_distinct_ids_are_pickled_by_their_number_and_not_by_the_greatest() -> None:
+    for values in ([10_000_000, 3, -5, 1 << 40, 3], ["é", "a", "é"], []):
+        ids = Distinct()
+        ids.add(pa.array(values, pa.string() if "a" in values else pa.int64()))
+        sent = pickle.dumps(ids)
+        assert len(sent) < 2000
+        there: Distinct = pickle.loads(sent)
+        assert there.sorted() == ids.sorted()
+        assert len(there) == len(set(values))
 
 
 # --- writing
