@@ -40,13 +40,13 @@ class Usage(NamedTuple):
     busy_seconds: float
     stragglers: int
 
-    def shown(self) -> dict[str, str | int | float]:
-        """Return it as the row of a table."""
+    def shown(self) -> dict[str, str | int | float | None]:
+        """Return it as the row of a table, without a rate where nobody knew how many they were."""
         return {
             "node": self.node,
             "tasks": self.tasks,
             "busy_seconds": round(self.busy_seconds, 1),
-            "ratings_a_second": round(self.ratings / max(self.busy_seconds, 1e-9)),
+            "ratings_a_second": round(self.ratings / max(self.busy_seconds, 1e-9)) or None,
             "stragglers": self.stragglers,
         }
 

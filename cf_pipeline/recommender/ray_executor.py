@@ -23,7 +23,7 @@ from typing import Any, Self, TypeVar
 import ray
 
 from cf_pipeline.recommender.executors import BlockError, Kept, Part, RayUnavailableError, Usage
-from cf_pipeline.recommender.ray_tasks import Done, cause_of, register, run_task
+from cf_pipeline.recommender.ray_tasks import Done, cause_of, code_digest, register, run_task
 
 Found = TypeVar("Found")
 RETRIES = 8  # of a task whose worker or node dies
@@ -125,7 +125,9 @@ class RayExecutor:
         )
         with _handing_over():
             given = [ray.put(value) for value in shared]
-            return [run.remote(task, False, *part.arguments, *given)[0] for part in parts]
+            return [
+                run.remote(task, code_digest(), False, *part.arguments, *given)[0] for part in parts
+            ]
 
     def map(
         self, task: Callable[..., Found], parts: Sequence[Part], *shared: object
@@ -140,7 +142,10 @@ class RayExecutor:
         )
         with _handing_over():
             given = [ray.put(value) for value in shared]
-            waiting = [run.remote(task, self._gpus, *part.arguments, *given) for part in parts]
+            waiting = [
+                run.remote(task, code_digest(), self._gpus, *part.arguments, *given)
+                for part in parts
+            ]
         done: list[Done] = []
         reached = 0
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import socket
@@ -9,6 +10,8 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import ray
@@ -29,9 +32,18 @@ class Done(NamedTuple):
 
 
 @ray.remote
-def run_task(task: Callable[..., Any], gpu: bool, *arguments: Any) -> tuple[Any, Done]:
-    """Return what a task returns, its tensors on the worker's core or GPU, and where it ran."""
+def run_task(task: Callable[..., Any], code: str, gpu: bool, *arguments: Any) -> tuple[Any, Done]:
+    """Return what a task returns, its tensors on the worker's core or GPU, and where it ran.
+
+    Raises:
+        RuntimeError: the worker has another `code_digest` than `code`, that of the run.
+    """
     register()
+    if code != code_digest():
+        raise RuntimeError(
+            f"cf_pipeline or torch on {socket.gethostname()} is another than that of the run: bring "
+            "every node to the same commit and the same release of torch, and run it again"
+        )
     torch.set_num_threads(int(os.environ.get(THREADS, 1)))
     began = time.perf_counter()
     device = _own_gpu() if gpu else torch.device("cpu")
@@ -60,6 +72,16 @@ def _on(device: torch.device, value: Any) -> Any:
         if any(one is not getattr(value, name) for name, one in moved.items()):
             return replace(value, **moved)
     return value
+
+
+@lru_cache(maxsize=1)
+def code_digest() -> str:
+    """Return a digest of this package's source, and of torch's release, as they are at first."""
+    package = Path(__file__).parents[1]
+    found = hashlib.sha256(torch.__version__.encode())
+    for path in sorted(package.rglob("*.py")):
+        found.update(f"{path.relative_to(package)}\n".encode() + path.read_bytes())
+    return found.hexdigest()
 
 
 def _own_gpu() -> torch.device:

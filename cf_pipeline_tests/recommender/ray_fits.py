@@ -98,6 +98,7 @@ class Session(NamedTuple):
     bytes_spilled: int
     said_of_poison: str
     said_of_death: str
+    said_of_other_code: str
     gpu_tasks: dict[str, bool]
 
 
@@ -129,6 +130,8 @@ def session(few: Path, many: Path, poisoned: Path) -> Session:
         fatal = [Part("Block 3 of 9", 0, ())]
         with patch.object(ray_executor, "RETRIES", 1):  # each waits twice as long as the last
             of_death = said_by(lambda: list(executor.map(end_the_process, fatal)))
+        with patch.object(ray_executor, "code_digest", lambda: "that of another commit"):
+            of_other_code = said_by(lambda: list(executor.map(abs, [Part("Block 1", 1, (-1,))])))
         told("fatal")
         gpu_tasks = on_gpu(cluster)
         told("GPUs")
@@ -147,6 +150,7 @@ def session(few: Path, many: Path, poisoned: Path) -> Session:
         spilled,
         of_poison,
         of_death,
+        of_other_code,
         gpu_tasks,
     )
 

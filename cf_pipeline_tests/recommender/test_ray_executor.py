@@ -97,5 +97,10 @@ def test_a_block_that_kills_whoever_works_on_it_is_named(seen: Session) -> None:
     assert seen.said_of_death.startswith("Block 3 of 9 failed: ")
 
 
+def test_a_node_with_other_code_is_refused(seen: Session) -> None:
+    assert seen.said_of_other_code.startswith("Block 1 failed: cf_pipeline or torch on ")
+    assert "bring every node to the same commit" in seen.said_of_other_code
+
+
 def test_tasks_go_to_gpus_where_there_are_any(seen: Session) -> None:
     assert seen.gpu_tasks == {"cpu": False, "auto": True, "cuda": True}
