@@ -85,7 +85,7 @@ def factor_model(
         device, scratch = device_for(config, config.device, executor), scratch_of(directory)
         with training_on(device, log):
             part = load_training_part(vocabularies, movies, users, device)
-            log(f"Fitting to {len(part.ratings.ratings)} ratings on {device}.")
+            log(f"Fitting to {len(part.ratings.ratings)} ratings on {executor.works_on(device)}.")
             fitted = fit(part.ratings, part.side, config, None, log, executor, scratch / "whole")
             log("Fitting once more without the validation part, for the learning curve.")
             # The weights of both stand beside one shape, which the rest may not reach the ends of.

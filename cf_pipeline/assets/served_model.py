@@ -93,7 +93,9 @@ def served_model(
             encode_whole(split, *known, scratch)
             ratings = EncodedRatings.load(scratch, "whole", device)
             part = TrainingPart.of(ratings, known, side_tables)
-            context.log.info(f"Fitting to all {len(ratings.ratings)} ratings on {device}.")
+            context.log.info(
+                f"Fitting to all {len(ratings.ratings)} ratings on {executor.works_on(device)}."
+            )
             log = context.log.info
             fitted = fit(
                 part.ratings, part.side, method, None, log, executor, scratch / "factor_model"

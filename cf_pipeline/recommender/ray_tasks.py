@@ -46,7 +46,7 @@ def run_task(task: Callable[..., Any], code: str, gpu: bool, *arguments: Any) ->
         )
     torch.set_num_threads(int(os.environ.get(THREADS, 1)))
     began = time.perf_counter()
-    device = _own_gpu() if gpu else torch.device("cpu")
+    device = own_gpu() if gpu else torch.device("cpu")
     found = task(*(_on(device, argument) for argument in arguments))
     node = ray.get_runtime_context().get_node_id()[:8]
     where = f"{ray.util.get_node_ip_address()} {node}"
@@ -66,6 +66,8 @@ def _on(device: torch.device, value: Any) -> Any:
         return value.to(device)
     if isinstance(value, tuple):
         parts = [_on(device, one) for one in value]
+        if all(one is before for one, before in zip(parts, value, strict=True)):
+            return value
         return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
     if is_dataclass(value) and not isinstance(value, type):
         moved = {of.name: _on(device, getattr(value, of.name)) for of in fields(value)}
@@ -84,7 +86,7 @@ def code_digest() -> str:
     return found.hexdigest()
 
 
-def _own_gpu() -> torch.device:
+def own_gpu() -> torch.device:
     """Return the GPU that Ray gave the task.
 
     A worker is used again, and CUDA sees for good what CUDA_VISIBLE_DEVICES had at its first use:
