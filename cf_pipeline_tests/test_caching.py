@@ -116,6 +116,11 @@ def test_a_setting_that_decides_nothing_costs_nothing(project):
     assert project.cache(config=config) == outcome(set())
 
 
+def test_gradient_descent_has_no_blocks_to_decide_anything(warm):
+    config = {"factor_model": {**QUICK["factor_model"], "block_ratings": 1000}}
+    assert warm.cache(config=config) == outcome(set())
+
+
 def test_an_upstream_that_comes_out_the_same_costs_nothing_downstream(project):
     """The same split by another way: the ratings' code is edited, its result is not."""
     edited(project, "recommender/splits.py", "HELD_OUT =", "_UNUSED = 1\nHELD_OUT =")
