@@ -41,8 +41,8 @@ def run_task(task: Callable[..., Any], code: str, gpu: bool, *arguments: Any) ->
     register()
     if code != code_digest():
         raise RuntimeError(
-            f"cf_pipeline or torch on {socket.gethostname()} is another than that of the run: bring "
-            "every node to the same commit and the same release of torch, and run it again"
+            f"cf_pipeline or torch on {socket.gethostname()} is another than that of the run: "
+            "bring every node to the same commit and the same release of torch, and run it again"
         )
     torch.set_num_threads(int(os.environ.get(THREADS, 1)))
     began = time.perf_counter()
