@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -33,6 +34,7 @@ from cf_pipeline.store_layout import (
     ensure_layout,
     put_in_place,
     results,
+    scratch_of,
     sealed,
     sync,
     unfinished,
@@ -209,7 +211,8 @@ class ArtifactStore:
         `build` writes the result's files into the empty directory it is given and returns the
         metadata. It runs in one process at a time for a recipe: others wait, then find the result.
         The lock is the operating system's and dies with its holder. An exception in `build` leaves
-        nothing behind under the result's name.
+        nothing behind under the result's name; what it put into `scratch_of(directory)` is there
+        for the next attempt.
 
         Raises:
             ArtifactError: the store cannot be written, or is of a later release of cf_pipeline; or
@@ -256,6 +259,7 @@ class ArtifactStore:
             if not remote.fetch(asset, key, partial, log):
                 return None
             put_in_place(partial, self.root / asset / key)
+            shutil.rmtree(scratch_of(partial), ignore_errors=True)
         return self._open(asset, key)
 
     def _build(self, recipe: Recipe, build: Build) -> Artifact:
@@ -272,6 +276,7 @@ class ArtifactStore:
             path.write_bytes(sealed(manifest))
             sync(path)
             put_in_place(partial, self.root / recipe.asset / recipe.key)
+            shutil.rmtree(scratch_of(partial), ignore_errors=True)
         return self._open(recipe.asset, recipe.key)
 
     def _publish(self, artifact: Artifact, after: int) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from cf_pipeline import runs
 from cf_pipeline.artifacts import Artifact, ArtifactStore, Recipe
 from cf_pipeline.code_version import edited_modules
 from cf_pipeline.remote import Remote
-from cf_pipeline.store_layout import ArtifactError, ensure_layout, writing
+from cf_pipeline.store_layout import ArtifactError, ensure_layout, scratch_of, writing
 
 Metadata = Mapping[str, Any]  # values that Dagster takes as metadata
 Build = Callable[[Path], Metadata]
@@ -182,8 +183,12 @@ class Artifacts(dg.ConfigurableIOManager):
         self.refuse_finished_run(name)
 
         def build_unedited(directory: Path) -> Mapping[str, Any]:
-            metadata = build(directory)
-            if edited := edited_modules():
+            try:
+                metadata = build(directory)
+            finally:
+                if edited := edited_modules():  # nothing goes on from what such code left
+                    shutil.rmtree(scratch_of(directory), ignore_errors=True)
+            if edited:
                 raise ArtifactError(
                     f"{name} is not kept: {', '.join(edited)} changed while it was made, so its "
                     "source is not the one that its code version was derived from. Run it again."

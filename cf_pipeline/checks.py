@@ -10,6 +10,7 @@ from cf_pipeline.assets.recommendations import SEQUEL_RANK
 from cf_pipeline.caching import Artifacts, Metadata
 from cf_pipeline.champion import Champions, is_champion
 from cf_pipeline.code_version import code_version
+from cf_pipeline.compute import Compute
 from cf_pipeline.gate import read_findings, with_history
 from cf_pipeline.metadata import table_of
 from cf_pipeline.recommender.settings import GATE_RULES
@@ -38,7 +39,10 @@ def a_sequel_is_similar(similar_movies: Artifact) -> dg.AssetCheckResult:
     ins={"ratings": dg.AssetIn("ratings")},
 )
 def ratings_checks(
-    ratings: Artifact, artifacts: dg.ResourceParam[Artifacts]
+    context: dg.AssetCheckExecutionContext,
+    ratings: Artifact,
+    artifacts: dg.ResourceParam[Artifacts],
+    compute: Compute,
 ) -> Iterator[dg.AssetCheckResult]:
     """Hold the ratings to every rule, and say how many break it and which.
 
@@ -47,9 +51,11 @@ def ratings_checks(
     """
 
     def verify(directory: Path) -> Metadata:
-        from cf_pipeline.recommender.rating_checks import check_ratings_file
+        from cf_pipeline.recommender.rating_checks import check_ratings_files
+        from cf_pipeline.recommender.table_files import RATINGS, table_files
 
-        check_ratings_file(ratings.path("ratings.parquet"))
+        executor = compute.start(context)
+        check_ratings_files(table_files(ratings.verified(), RATINGS), executor)
         (directory / "passed").touch()
         return {}
 

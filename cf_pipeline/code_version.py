@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent
 FRAME = frozenset(
     f"cf_pipeline.{name}"
     for name in (
-        *("artifacts", "caching", "code_version", "deployment", "devices", "locks"),
+        *("artifacts", "caching", "code_version", "compute", "deployment", "devices", "locks"),
         *("records", "remote", "store_layout"),
     )
 )

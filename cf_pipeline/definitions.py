@@ -19,6 +19,7 @@ from cf_pipeline.assets.vocabularies import vocabularies
 from cf_pipeline.automation import automated, changes
 from cf_pipeline.caching import Artifacts
 from cf_pipeline.checks import a_sequel_is_similar, gate_checks, ratings_checks
+from cf_pipeline.compute import Compute
 from cf_pipeline.deployment import DEPLOYMENT
 from cf_pipeline.drift_checks import drift_checks, ratings_are_recent
 from cf_pipeline.gate import Gate
@@ -63,7 +64,12 @@ defs = dg.Definitions(
     jobs=[retraining, promote_by_hand, roll_back, hyperparameter_search, store_upkeep],
     schedules=[retraining_schedule, store_upkeep_schedule],
     sensors=[new_ratings, changes, failed_runs, canceled_runs, dead_runs],
-    resources={"artifacts": Artifacts(), "gate": Gate(), "notifier": notifier},
+    resources={
+        "artifacts": Artifacts(),
+        "compute": Compute(),
+        "gate": Gate(),
+        "notifier": notifier,
+    },
     # A process for every step would cost more than most steps do, its orphan would go on after its
     # run is killed, and the lock that says that a run is in progress would be one step's.
     executor=dg.in_process_executor,

@@ -28,6 +28,7 @@ CRON = "CF_PIPELINE_RETRAINING_CRON"
 WATCH_SECONDS = "CF_PIPELINE_WATCH_SECONDS"
 WEBHOOK = "CF_PIPELINE_WEBHOOK"
 DEVICE_LOCKS = "CF_PIPELINE_DEVICE_LOCKS"
+RAY = "CF_PIPELINE_RAY"
 CONFIG_SUFFIXES = (".yaml", ".yml")
 ADDRESSES = ("http://", "https://")
 
@@ -62,6 +63,7 @@ class Deployment:
     `ratings` is where they arrive, None for MovieLens 100k as published, and `archive` the config
     of movielens_archive that reads them; `watch_seconds` is the time between two looks at it.
     `webhook` is the address that is told of failed runs, None for nobody; it may hold a secret.
+    `ray` is the address of the Ray cluster that works on blocks, None for the run's own process.
     """
 
     ratings: str | None = None
@@ -71,6 +73,7 @@ class Deployment:
     webhook: str | None = field(default=None, repr=False)
     device_locks: Path = field(default_factory=lambda: _device_locks())
     archive: Mapping[str, Any] = field(default_factory=dict)
+    ray: str | None = None
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Self:
@@ -89,6 +92,7 @@ class Deployment:
             watch_seconds=_seconds(said, default.watch_seconds),
             webhook=_address(said),
             device_locks=Path(said.get(DEVICE_LOCKS, default.device_locks)),
+            ray=said.get(RAY),
         )
 
     @property

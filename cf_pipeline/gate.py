@@ -75,7 +75,7 @@ class Challenger(NamedTuple):
     def load(self) -> Candidate:
         """Read what is judged."""
         return _candidate(
-            self.train_test_split.path("train_test_split.parquet"),
+            self.train_test_split.verified(),
             self.ranking_model.verified(),
             self.evaluation_metrics.path("evaluation_metrics.json"),
             [*RATING, "timestamp"],
@@ -85,9 +85,7 @@ class Challenger(NamedTuple):
 def load_champion(champion: Artifact) -> Candidate:
     """Read the champion that a challenger is compared with."""
     folder = champion.verified()
-    return _candidate(
-        folder / "train_test_split.parquet", folder, folder / "evaluation_metrics.json", RATING
-    )
+    return _candidate(folder, folder, folder / "evaluation_metrics.json", RATING)
 
 
 def judge(
@@ -150,18 +148,20 @@ def findings_table(found: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
     )
 
 
-def _candidate(split: Path, model: Path, evaluation: Path, columns: list[str]) -> Candidate:
+def _candidate(splitting: Path, model: Path, evaluation: Path, columns: list[str]) -> Candidate:
     import pyarrow.parquet as pq
 
     from cf_pipeline.recommender.promotion import Candidate
     from cf_pipeline.recommender.rating_table import Origin
     from cf_pipeline.recommender.serving import Recommender
     from cf_pipeline.recommender.split_files import read_part
+    from cf_pipeline.recommender.table_files import SPLIT, table_files
 
+    split = table_files(splitting, SPLIT)
     return Candidate(
         read_part(split, "train", columns),
         read_part(split, "test", columns),
         Recommender.load(model),
         json.loads(evaluation.read_bytes()),
-        Origin.read(pq.read_schema(split)),
+        Origin.read(pq.read_schema(split[0])),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -40,19 +41,21 @@ def describe_table(
 
 
 def describe_parquet(
-    path: Path, descriptions: Mapping[str, str]
+    files: Sequence[Path], descriptions: Mapping[str, str]
 ) -> dict[str, dg.MetadataValue | str | int | float | bool]:
-    """Return what `describe_table` does, of a file that may be longer than memory."""
+    """Return what `describe_table` does, of a table in files that may be longer than memory."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as file:
-        head = next(file.iter_batches(PREVIEW_ROWS), None)
-        table = pa.Table.from_batches([head] if head else [], file.schema_arrow)
-        return {
-            **describe_table(table, descriptions),
-            "dagster/row_count": file.metadata.num_rows,
-        }
+    head: list[pa.RecordBatch] = []
+    rows = 0
+    for path in files:
+        with pq.ParquetFile(path) as file:
+            if not rows:
+                head = list(islice(file.iter_batches(PREVIEW_ROWS), 1))
+            rows += file.metadata.num_rows
+    table = pa.Table.from_batches(head, pq.read_schema(files[0]))
+    return {**describe_table(table, descriptions), "dagster/row_count": rows}
 
 
 def table_of(rows: Sequence[Mapping[str, object]]) -> dg.TableMetadataValue:

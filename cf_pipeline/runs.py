@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
+from dagster._core.launcher import WorkerStatus
 from filelock import FileLock
 
 from cf_pipeline.locks import Log, if_free, is_held
@@ -66,7 +67,8 @@ def fail_dead_runs(
     """Mark as failed each run of the store `root` whose process is gone, and return their ids.
 
     A run of this project without a lock may be about to take it: it counts as gone after
-    `seconds_to_lock`. Runs of other stores and projects are not judged.
+    `seconds_to_lock`, unless its launcher knows better. Runs of other stores and projects are not
+    judged.
     """
     failed = []
     for record in instance.get_run_records(dg.RunsFilter(statuses=UNFINISHED)):
@@ -74,7 +76,7 @@ def fail_dead_runs(
         age = (datetime.now(UTC) - record.update_timestamp).total_seconds()
         lock = Path(run.tags.get(LOCK_TAG, ""))
         late = lock.stem != run.run_id and _of_this_project(run) and age > seconds_to_lock
-        if lock != _lock(root, run.run_id) and not late:
+        if lock != _lock(root, run.run_id) and (not late or _may_yet_begin(instance, run, log)):
             continue
         _locks(root).mkdir(parents=True, exist_ok=True)
         with if_free(_lock(root, run.run_id)) as gone:
@@ -90,6 +92,23 @@ def fail_dead_runs(
             with if_free(path):
                 pass  # which removes it
     return failed
+
+
+def _may_yet_begin(instance: dg.DagsterInstance, run: dg.DagsterRun, log: Log) -> bool:
+    """Whether the launcher may still start the run, as one that waits for a node of a cluster.
+
+    How long that may take is Dagster's to watch (`start_timeout_seconds` in its `dagster.yaml`), as
+    is a run of which the launcher does not know.
+    """
+    try:
+        launcher = instance.run_launcher
+        if not launcher.supports_check_run_worker_health:
+            return False
+        status = launcher.check_run_worker_health(run).status
+    except Exception as error:  # of whatever launcher; this machine may not reach what it asks
+        log(f"Whether run {run.run_id} may yet begin, its launcher cannot say: {error}")
+        return True
+    return status in (WorkerStatus.RUNNING, WorkerStatus.UNKNOWN)
 
 
 def _locks(root: Path) -> Path:

@@ -4,7 +4,8 @@
 
 1. No `layout.json`. A lock stayed beside every result, and a build's folder was `<key>.partial`.
 2. `<asset>/<key>/` is a result; `<key>.lock` beside it lasts as long as it is held; each build has
-   a folder of its own, `<key>.<random>.partial`. `runs/` has a lock for each run in progress.
+   a folder of its own, `<key>.<random>.partial`, and `<key>.scratch` for what the next attempt may
+   go on from. `runs/` has a lock for each run in progress.
    `<asset>/records/<number>.json` are the records of a log: see `cf_pipeline.records`.
 """
 
@@ -16,8 +17,9 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -28,9 +30,10 @@ LAYOUT_FILE = "layout.json"
 LAYOUT = 2
 RESULT = re.compile(r"[0-9a-f]{32}")
 LEFTOVER = re.compile(
-    r"[0-9a-f]{32}(\.[0-9a-f]{8})?\.partial|latest\.partial|append\.[0-9a-f]{8}\.partial"
+    r"[0-9a-f]{32}(\.[0-9a-f]{8})?\.partial|[0-9a-f]{32}\.scratch|latest\.partial|append\.[0-9a-f]{8}\.partial"
     r"|([0-9a-f]{32}|latest|append)\.lock"
 )
+SCRATCH, SCRATCH_SECONDS = ".scratch", 7 * 86_400
 RECORDS = "records"
 RECORD = re.compile(r"[0-9]{6,}\.json")
 # What keeps a process from writing, whatever it writes.
@@ -103,7 +106,7 @@ def leftovers(root: Path) -> list[Path]:
         for name in sorted([*directories, *files])
         if LEFTOVER.fullmatch(name)
     ]
-    return [path for path in found if not is_held(_lock_of(path))]
+    return [path for path in found if not (is_held(_lock_of(path)) or _is_awaited(path))]
 
 
 def sweep(path: Path) -> bool:
@@ -130,6 +133,16 @@ def unfinished(final: Path) -> Iterator[Path]:
         yield partial
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def scratch_of(place: Path) -> Path:
+    """Return where what is half done of a result lies, to go on from if the process dies.
+
+    `place` is the result's directory, or the one in which it is built. It goes when the result is
+    complete, or fetched from the remote; and where the job store_upkeep runs, when nobody went on
+    with it for SCRATCH_SECONDS.
+    """
+    return place.with_name(f"{place.name.partition('.')[0]}{SCRATCH}")
 
 
 def put_in_place(partial: Path, final: Path) -> None:
@@ -185,6 +198,16 @@ def _walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
         directories[:] = [
             one for one in directories if not (RESULT.fullmatch(one) or LEFTOVER.fullmatch(one))
         ]
+
+
+def _is_awaited(path: Path) -> bool:
+    """Return whether somebody may yet go on from what lies there."""
+    if path.suffix != SCRATCH:
+        return False
+    with suppress(FileNotFoundError):
+        last = max((one.stat().st_mtime for one in path.rglob("*")), default=path.stat().st_mtime)
+        return time.time() - last < SCRATCH_SECONDS
+    return False
 
 
 def _lock_of(path: Path) -> Path:

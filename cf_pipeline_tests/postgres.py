@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from cf_pipeline_tests.webserver import free_port
 
 OWNER = "dagster"
@@ -50,6 +52,17 @@ def programs() -> Path | None:
     on_path = shutil.which("postgres")  # Debian has them elsewhere
     found = [Path(on_path)] if on_path else Path("/usr/lib/postgresql").glob("*/bin/postgres")
     return max((path.resolve().parent for path in found), default=None)
+
+
+def required_programs() -> Path:
+    """Return what `programs` does; where there are none the test is skipped, and fails in CI."""
+    found = programs()
+    if found is None:
+        reason = "PostgreSQL's server is not installed: apt-get install postgresql"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return found
 
 
 @contextmanager

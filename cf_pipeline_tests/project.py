@@ -94,6 +94,8 @@ class Project:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("DAGSTER", "CF_"))}
         own = {
             "PYTHONPATH": str(self.package),
+            # As on a user's machine, whatever this one says: not to compile all anew in each run.
+            "PYTHONDONTWRITEBYTECODE": "",
             # Or tests that run at once would wait for each other's trainings.
             "CF_PIPELINE_DEVICE_LOCKS": str(self.directory / "devices"),
         }

@@ -1,4 +1,4 @@
-"""The whole pipeline on ratings that are not stars: events, which are all alike."""
+"""The whole pipeline on events in several files: they are no stars, but all alike."""
 
 import json
 from pathlib import Path
@@ -10,13 +10,16 @@ import pandas as pd
 import pytest
 
 from cf_pipeline.caching import Artifacts
+from cf_pipeline.compute import Compute
 from cf_pipeline.definitions import defs
 from cf_pipeline.gate import Gate
 from cf_pipeline.recommender.factor_model import FactorModel
 from cf_pipeline.recommender.serving import Recommender
 from cf_pipeline.recommender.settings import GATE_RULES
+from cf_pipeline.recommender.table_files import table_files
 
 N_USERS, N_MOVIES, N_OF_USER = 90, 90, 20
+N_FILES = 3
 FAST = {
     "train_test_split": {"strategy": "random", "test_fraction": 0.35},
     "factor_model": {"sweeps": 12, "burn_in": 4, "sampled_factors": 4, "n_factors": 4},
@@ -46,13 +49,21 @@ class Pipeline:
         self.result: dg.ExecuteInProcessResult
 
     def run(self, ratings: pd.DataFrame) -> "Pipeline":
-        ratings.to_csv(self.archive / "u.data", sep="\t", header=False, index=False)
-        config = {"movielens_archive": {"sources": [str(self.archive)]}, **FAST}
+        for number in range(N_FILES):
+            rows = slice(number * len(ratings) // N_FILES, (number + 1) * len(ratings) // N_FILES)
+            ratings[rows].to_csv(self.archive / f"{number}.csv", index=False)
+        custom = {"path": str(self.archive), "item": "movie", "rating": None}
+        received = {"dataset": "custom", "custom": {**custom, "timestamp": "timestamp"}}
+        config = {"movielens_archive": received, **FAST}
         with dg.DagsterInstance.local_temp(str(self.root)) as instance:
             self.result = dg.materialize(
                 [*(defs.assets or []), *(defs.asset_checks or [])],  # type: ignore[list-item]  # Dagster types its own lists wider
                 instance=instance,
-                resources={"artifacts": Artifacts(root=str(self.root / "store")), "gate": Gate()},
+                resources={
+                    "artifacts": Artifacts(root=str(self.root / "store")),
+                    "compute": Compute(),
+                    "gate": Gate(),
+                },
                 run_config={"ops": {name: {"config": of} for name, of in config.items()}},
                 raise_on_error=False,
             )
@@ -82,6 +93,18 @@ def test_events_go_all_the_way(events: Pipeline) -> None:
         why = str(checks[rule].metadata["why"].value)
         assert ("none to predict" in why) == (rule == "challenger_beats_baselines")
         assert ("NDCG@10" in why) == (rule == "lists_beat_popularity")
+
+
+def test_tables_of_several_files_are_kept_with_the_champion(events: Pipeline) -> None:
+    for asset, table in (
+        ("ratings", "ratings"),
+        ("train_test_split", "train_test_split"),
+        ("champion_model", "train_test_split"),
+    ):
+        names = [path.name for path in table_files(events.folder(asset), table)]
+        assert names == [f"{table}-0000{number}.parquet" for number in range(N_FILES)]
+    shown = events.metadata("train_test_split")
+    assert shown["dagster/row_count"] == shown["train_rows"] + shown["test_rows"] == len(watched())
 
 
 def test_all_that_is_predicted_of_events_is_that_they_are_events(events: Pipeline) -> None:

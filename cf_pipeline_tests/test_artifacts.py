@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cf_pipeline.artifacts import Artifact, ArtifactStore, Recipe
-from cf_pipeline.store_layout import ArtifactError
+from cf_pipeline.store_layout import ArtifactError, scratch_of
 from cf_pipeline_tests.machines import RECIPE, build
 
 
@@ -46,6 +46,20 @@ def test_a_result_is_built_once_and_found_again(store):
     assert second.path("numbers.txt").read_text() == "1 2 3"
     assert second.metadata == {"total": "6"}
     assert mtimes(store) == written
+
+
+def test_what_an_attempt_left_is_there_for_the_next_and_goes_with_the_result(store):
+    def in_two_attempts(directory: Path) -> Mapping[str, str]:
+        scratch = scratch_of(directory)
+        if not scratch.exists():
+            scratch.mkdir()
+            raise InterruptedError
+        return build(directory)
+
+    with pytest.raises(InterruptedError):
+        store.get_or_build(RECIPE, in_two_attempts, print)
+    artifact, _ = store.get_or_build(RECIPE, in_two_attempts, print)
+    assert not scratch_of(artifact.directory).exists()
 
 
 def damage_file(artifact: Artifact) -> None:

@@ -179,6 +179,20 @@ def test_importing_the_definitions_imports_no_heavy_library():
     assert done.stdout.strip() == "[]"
 
 
+def test_nothing_but_what_is_of_ray_imports_ray():
+    script = (
+        "import pkgutil, sys, cf_pipeline.definitions, cf_pipeline.recommender as package;"
+        "names = [module.name for module in pkgutil.iter_modules(package.__path__)];"
+        "others = [name for name in names if not name.startswith('ray_')];"
+        "[__import__(f'{package.__name__}.{name}') for name in others];"
+        "print(len(others) > 50, 'torch' in sys.modules, 'ray' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "True True False"
+
+
 def duplicate(lines: list[str]) -> list[str]:
     return [*lines, lines[0]]
 

@@ -6,6 +6,7 @@ import shutil
 import time
 from pathlib import Path
 
+from cf_pipeline_tests.faults import QUICK
 from cf_pipeline_tests.project import REPOSITORY, Project
 
 ASSETS = {
@@ -52,7 +53,11 @@ def forbid(project: Project, *modules: str) -> None:
 def edited(project: Project, module: str, old: str, new: str) -> None:
     """Let the project run an edited copy of the package."""
     package = project.directory / "package"
-    shutil.copytree(REPOSITORY / "cf_pipeline", package / "cf_pipeline", dirs_exist_ok=True)
+    shutil.copytree(
+        *(REPOSITORY / "cf_pipeline", package / "cf_pipeline"),
+        ignore=shutil.ignore_patterns("__pycache__"),  # which other tests' runs are writing
+        dirs_exist_ok=True,
+    )
     path = package / "cf_pipeline" / module
     source = path.read_text()
     assert old in source
@@ -75,18 +80,18 @@ def test_a_trap_that_is_stepped_on_fails_the_run(project):
     assert "torch was imported" in run.output
 
 
-def test_deleted_truncated_and_altered_artifacts_are_rebuilt_and_the_rest_hit(project):
-    versions = project.data_versions()
-    latest = {asset: (project.artifacts / asset / "latest").resolve() for asset in ASSETS}
+def test_deleted_truncated_and_altered_artifacts_are_rebuilt_and_the_rest_hit(warm):
+    versions = warm.data_versions()
+    latest = {asset: (warm.artifacts / asset / "latest").resolve() for asset in ASSETS}
     shutil.rmtree(latest["ratings"])
     os.truncate(latest["train_test_split"] / "train_test_split.parquet", 1000)
     weights = latest["factor_model"] / "model.safetensors"
     altered = bytearray(weights.read_bytes())
     altered[-1] ^= 1
     weights.write_bytes(altered)
-    assert project.cache() == outcome({"ratings", "train_test_split", "factor_model"})
-    assert project.data_versions() == versions
-    assert project.cache() == outcome(set())
+    assert warm.cache(config=QUICK) == outcome({"ratings", "train_test_split", "factor_model"})
+    assert warm.data_versions() == versions
+    assert warm.cache(config=QUICK) == outcome(set())
 
 
 def test_config_changes_what_depends_on_it_and_changed_back_hits(project):
@@ -111,6 +116,11 @@ def test_a_setting_that_decides_nothing_costs_nothing(project):
     assert project.cache(config=config) == outcome(set())
 
 
+def test_gradient_descent_has_no_blocks_to_decide_anything(warm):
+    config = {"factor_model": {**QUICK["factor_model"], "block_ratings": 1000}}
+    assert warm.cache(config=config) == outcome(set())
+
+
 def test_an_upstream_that_comes_out_the_same_costs_nothing_downstream(project):
     """The same split by another way: the ratings' code is edited, its result is not."""
     edited(project, "recommender/splits.py", "HELD_OUT =", "_UNUSED = 1\nHELD_OUT =")
@@ -121,16 +131,16 @@ def test_an_upstream_that_comes_out_the_same_costs_nothing_downstream(project):
     assert project.data_versions() == versions
 
 
-def test_an_edited_comment_invalidates_nothing_and_edited_code_what_it_makes(project):
-    edited(project, "recommender/gradient_descent.py", "import torch", "# A remark.\nimport torch")
-    assert project.cache() == outcome(set())
-    edited(project, "recommender/metrics.py", "def rmse", "_UNUSED = 1\n\n\ndef rmse")
+def test_an_edited_comment_invalidates_nothing_and_edited_code_what_it_makes(warm):
+    edited(warm, "recommender/gradient_descent.py", "import torch", "# A remark.\nimport torch")
+    assert warm.cache(config=QUICK) == outcome(set())
+    edited(warm, "recommender/metrics.py", "def rmse", "_UNUSED = 1\n\n\ndef rmse")
     judged = {"evaluation_metrics", "cross_validation", "challenger", "champion_model"}
-    assert project.cache() == outcome(judged)
-    edited(project, "recommender/gibbs.py", "class Sampler", "_UNUSED = 1\n\n\nclass Sampler")
+    assert warm.cache(config=QUICK) == outcome(judged)
+    edited(warm, "recommender/gibbs.py", "class Sampler", "_UNUSED = 1\n\n\nclass Sampler")
     # The model comes out the same, so what reads it hits.
     fits = {"factor_model", "ranking_model", "served_model", "model_card", "cross_validation"}
-    assert project.cache() == outcome(fits)
+    assert warm.cache(config=QUICK) == outcome(fits)
 
 
 def test_history_lost_and_artifacts_kept_hits(project):
@@ -140,11 +150,11 @@ def test_history_lost_and_artifacts_kept_hits(project):
     assert project.cache() == outcome(set())
 
 
-def test_artifacts_lost_and_history_kept_rebuilds(project):
-    versions = project.data_versions()
-    shutil.rmtree(project.artifacts)
-    assert project.cache() == outcome(ASSETS)
-    assert project.data_versions() == versions
+def test_artifacts_lost_and_history_kept_rebuilds(warm):
+    versions = warm.data_versions()
+    shutil.rmtree(warm.artifacts)
+    assert warm.cache(config=QUICK) == outcome(ASSETS)
+    assert warm.data_versions() == versions
 
 
 def test_a_single_asset_uses_the_latest_upstream_results(project):
@@ -180,7 +190,7 @@ def test_code_edited_while_a_run_goes_on_is_not_kept_under_the_old_version(proje
     edited(project, "recommender/metrics.py", "RIDGE = 3.0", "RIDGE = 3.5")
     module = project.package / "cf_pipeline" / "recommender" / "metrics.py"
     source = module.read_text()
-    config = {"factor_model": {"sweeps": 149}}
+    config = {"factor_model": {**FAST, "n_factors": 9}}
     selected = "factor_model,ranking_model,evaluation_metrics"
     process = project.start(selected, config)
     while not list(project.artifacts.glob("factor_model/*.partial")):
@@ -190,6 +200,7 @@ def test_code_edited_while_a_run_goes_on_is_not_kept_under_the_old_version(proje
     output, _ = process.communicate(timeout=240)
     assert process.returncode == 1
     assert "cf_pipeline.recommender.metrics changed while it was made" in output
+    assert not list(project.artifacts.glob("factor_model/*.scratch"))  # where it carves ratings
     module.write_text(source)
     made = project.cache(selected, config)
     assert made["factor_model"] == made["evaluation_metrics"] == "miss"
@@ -210,19 +221,19 @@ def test_a_single_asset_says_what_is_missing_upstream(project):
 
 
 def test_two_runs_at_once_with_different_configs_are_both_right(project):
-    folds = ("u3", "u4")
-    configs = [{"train_test_split": {"fold": fold}, "factor_model": FAST} for fold in folds]
-    processes = [project.start(TO_THE_GATE, config) for config in configs]
+    configs = [{"train_test_split": {"fold": of}, "factor_model": FAST} for of in ("u3", "u4")]
+    processes = [project.start("*evaluation_metrics", config) for config in configs]
     outputs = [process.communicate(timeout=240)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
-    together = {}
-    for fold, config in zip(folds, configs, strict=True):
-        assert project.cache(TO_THE_GATE, config) == outcome(set(), TO_METRICS)
-        together[fold] = project.data_versions()
-    shutil.rmtree(project.artifacts)
-    for fold, config in zip(folds, configs, strict=True):
-        project.cache(TO_THE_GATE, config)
-        assert project.data_versions() == together[fold]
+    together = []
+    for config in configs:
+        assert set(project.cache("*evaluation_metrics", config).values()) == {"hit"}
+        together.append(project.data_versions())
+    for asset in ("train_test_split", "vocabularies", *AFTER_MODEL):
+        shutil.rmtree(project.artifacts / asset)
+    for config, versions in zip(configs, together, strict=True):
+        assert "miss" in project.cache("*evaluation_metrics", config).values()
+        assert project.data_versions() == versions
 
 
 def test_artifacts_live_where_the_environment_says(project, tmp_path: Path):

@@ -72,7 +72,9 @@ def test_an_edited_method_has_only_its_own_folds_judged_again(competed, tmp_path
 
 def test_a_killed_run_goes_on_from_the_scores_it_had(competed, tmp_path):
     project = competed.copy(tmp_path / "project")
-    slower = {"cross_validation": METHODS["cross_validation"] | {"gradient_descent_plain": True}}
+    plain = {"gradient_descent": False, "gradient_descent_plain": True}
+    three = {"folds": "random", "n_folds": 3}
+    slower = {"cross_validation": METHODS["cross_validation"] | plain | three}
     before = kept_scores(project)
     process = project.start("cross_validation", slower)
     while len(kept_scores(project)) < len(before) + 2:
@@ -84,7 +86,7 @@ def test_a_killed_run_goes_on_from_the_scores_it_had(competed, tmp_path):
     assert project.cache("cross_validation", slower) == {"cross_validation": "miss"}
     after = kept_scores(project)
     assert {key: after[key] for key in killed} == killed
-    assert len(after) == len(before) + 5
+    assert len(after) == len(before) + 3 * len({"gradient_descent_plain", "popularity", *BASELINES})
     assert "gradient_descent_plain" in written(project)["scores"]
 
 

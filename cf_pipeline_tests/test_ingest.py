@@ -11,6 +11,7 @@ from cf_pipeline.assets.movielens_archive import movielens_archive
 from cf_pipeline.assets.ratings import movies, ratings, users
 from cf_pipeline.caching import Artifacts
 from cf_pipeline.checks import ratings_checks
+from cf_pipeline.compute import Compute
 from cf_pipeline.recommender.datasets import describe, described
 from cf_pipeline_tests.recommender.releases import some_tables, write_release
 
@@ -25,7 +26,7 @@ class Ingest:
         return dg.materialize(
             [movielens_archive, ratings, movies, users, ratings_checks],
             instance=dg.DagsterInstance.ephemeral(),
-            resources={"artifacts": Artifacts(root=str(self._root))},
+            resources={"artifacts": Artifacts(root=str(self._root)), "compute": Compute()},
             run_config={
                 "ops": {
                     "movielens_archive": {

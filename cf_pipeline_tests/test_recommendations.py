@@ -15,7 +15,7 @@ from cf_pipeline.assets.recommendations import SEQUEL_RANK
 from cf_pipeline.caching import Artifacts
 from cf_pipeline.checks import a_sequel_is_similar
 from cf_pipeline.notebook import load_recommender
-from cf_pipeline.recommender.ranking_model import WEIGHTS
+from cf_pipeline.recommender.ranking_fit import WEIGHTS
 from cf_pipeline.recommender.recommendations import RECOMMENDATION_COLUMNS
 from cf_pipeline.recommender.serving import Recommender
 from cf_pipeline.store_layout import ArtifactError

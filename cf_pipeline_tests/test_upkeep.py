@@ -17,7 +17,9 @@ from cf_pipeline.artifacts import Artifact, ArtifactStore, Recipe
 from cf_pipeline.locks import exclusive, if_free, is_held
 from cf_pipeline.store_layout import LAYOUT, ArtifactError, ensure_layout, leftovers, sweep
 from cf_pipeline_tests.project import Project
-from cf_pipeline_tests.test_caching import AFTER_MODEL, FAST, TO_METRICS, TO_THE_GATE, outcome
+from cf_pipeline_tests.test_caching import outcome
+
+SPLIT = "train_test_split,vocabularies"
 
 
 @pytest.fixture
@@ -116,6 +118,24 @@ def test_leftovers_of_the_dead_are_swept_and_those_of_the_living_are_not(store):
     assert not any(path.exists() or path.is_symlink() for path in found)
 
 
+def test_scratch_is_swept_when_nobody_went_on_with_it_for_a_week(store):
+    fresh, old, held = (store.root / "a" / f"{key * 32}.scratch" for key in "123")
+    for scratch in (fresh, old, held):
+        scratch.mkdir(parents=True)
+        (scratch / "state").touch()
+    for scratch in (old, held):
+        for path in (scratch / "state", scratch):
+            os.utime(path, (1000.0, 1000.0))
+    assert leftovers(store.root) == [old, held]
+    with exclusive(held.with_suffix(".lock"), print):
+        assert leftovers(store.root) == [old]
+        assert not sweep(held)
+    assert sweep(old)
+    assert fresh.exists()
+    assert held.exists()
+    assert not old.exists()
+
+
 def upkeep_job(project: Project, **config: object) -> dict[str, Any]:
     """Run the job on the command line, and return what it says of its run."""
     ended = project.execute("store_upkeep", {"tidy_store": config})
@@ -131,24 +151,22 @@ def upkeep_job(project: Project, **config: object) -> dict[str, Any]:
 
 
 def test_the_job_removes_what_nobody_needs_and_a_dry_run_only_says_so(project):
-    for factors in (3, 4, 5):
-        project.cache("*evaluation_metrics", {"factor_model": FAST | {"n_factors": factors}})
+    before_last, last = [
+        {"train_test_split": {"strategy": "random", "seed": seed}} for seed in (3, 4)
+    ]
+    for split in (before_last, last):
+        assert project.cache(SPLIT, split) == dict.fromkeys(SPLIT.split(","), "miss")
     before = project.files()
     (project.artifacts / "ratings" / f"{'d' * 32}.01234567.partial").mkdir()
-    dry = upkeep_job(project, keep=2, dry_run=True)
+    dry = upkeep_job(project, keep=1, dry_run=True)
     assert project.files() == before
-    # Of four models of each kind and their metrics two are kept; the history points to one.
-    assert (dry["unneeded"], dry["removed"], dry["leftovers"], dry["swept"]) == (6, 0, 1, 0)
-    assert {row.data["asset"] for row in dry["results"].records} == {
-        *("factor_model", "ranking_model", "evaluation_metrics")
-    }
-    wet = upkeep_job(project, keep=2)
-    assert (wet["unneeded"], wet["removed"], wet["leftovers"], wet["swept"]) == (6, 6, 1, 1)
-    last = {"factor_model": FAST | {"n_factors": 5}}
-    assert project.cache("*evaluation_metrics", last)["ranking_model"] == "hit"
-    again = {"factor_model": FAST | {"n_factors": 3}}
-    assert project.cache(TO_THE_GATE, again) == outcome(AFTER_MODEL, TO_METRICS)
-    assert upkeep_job(project, keep=10)["unneeded"] == 0
+    # Of three splits and their vocabularies one is kept, to which the history points.
+    assert (dry["unneeded"], dry["removed"], dry["leftovers"], dry["swept"]) == (4, 0, 1, 0)
+    assert {row.data["asset"] for row in dry["results"].records} == set(SPLIT.split(","))
+    wet = upkeep_job(project, keep=1)
+    assert (wet["unneeded"], wet["removed"], wet["leftovers"], wet["swept"]) == (4, 4, 1, 1)
+    assert project.cache(SPLIT, last) == dict.fromkeys(SPLIT.split(","), "hit")
+    assert project.cache(SPLIT, before_last) == dict.fromkeys(SPLIT.split(","), "miss")
 
 
 def test_a_new_store_has_the_layout_known_here(store):

@@ -20,9 +20,9 @@ from cf_pipeline.metadata import picture, table_of
 from cf_pipeline.recommender.settings import (
     PLAIN,
     WITH_FOLDS,
-    FitSettings,
     GibbsSettings,
     GradientDescentSettings,
+    MemorySettings,
     RankingSettings,
 )
 
@@ -40,7 +40,7 @@ GIBBS = {"gibbs": GibbsSettings(), "gibbs_ordinal": GibbsSettings(likelihood="or
 GRADIENT_DESCENT = {"gradient_descent": GradientDescentSettings(), "gradient_descent_plain": PLAIN}
 
 
-class CrossValidationConfig(FitSettings, dg.Config):
+class CrossValidationConfig(MemorySettings, dg.Config):
     """Which methods compete on which folds."""
 
     gibbs: bool = Field(True, description="Judge 'gibbs' with its default settings.")
@@ -102,12 +102,13 @@ def cross_validation(
         import pandas as pd
 
         from cf_pipeline.recommender.cross_validation import folds
-        from cf_pipeline.recommender.rating_checks import check_ratings_file
+        from cf_pipeline.recommender.rating_checks import check_ratings_files
         from cf_pipeline.recommender.split_files import read_ratings
+        from cf_pipeline.recommender.table_files import RATINGS, table_files
 
-        path = ratings.path("ratings.parquet")
-        check_ratings_file(path)
-        rows = read_ratings(path)
+        files = table_files(ratings.verified(), RATINGS)
+        check_ratings_files(files)
+        rows = read_ratings(files)
         side_tables = (
             pd.read_parquet(users.path("users.parquet")),
             pd.read_parquet(movies.path("movies.parquet")),

@@ -11,9 +11,11 @@ import dagster as dg
 from cf_pipeline.artifacts import Artifact
 from cf_pipeline.caching import Artifacts, Metadata
 from cf_pipeline.code_version import code_version
+from cf_pipeline.compute import Compute, nodes_of
 from cf_pipeline.metadata import picture, table_of
 
 if TYPE_CHECKING:
+    from cf_pipeline.recommender.executors import Executor
     from cf_pipeline.recommender.metrics import Errors
     from cf_pipeline.recommender.minibatches import EncodedRatings
 
@@ -32,6 +34,7 @@ NONE_TO_PREDICT = (
 def evaluation_metrics(
     context: dg.AssetExecutionContext,
     artifacts: dg.ResourceParam[Artifacts],
+    compute: Compute,
     train_test_split: Artifact,
     vocabularies: Artifact,
     factor_model: Artifact,
@@ -55,11 +58,13 @@ def evaluation_metrics(
         from cf_pipeline.recommender import metrics, plots
         from cf_pipeline.recommender.factor_model import FactorModel
         from cf_pipeline.recommender.minibatches import EncodedRatings
+        from cf_pipeline.recommender.predictions import predict_indices
 
         encoded = vocabularies.verified()
         train, test = EncodedRatings.load(encoded, "train"), EncodedRatings.load(encoded, "test")
         model = FactorModel.load(factor_model.verified())
-        unclamped = model.predict_indices(test.users, test.items).numpy()
+        executor = compute.start(context)
+        unclamped = predict_indices(model, test, executor).numpy()
         scale = model.rating_scale
         report = metrics.evaluate(train, test, unclamped, scale)
         predicted = np.clip(unclamped, *scale)
@@ -69,14 +74,19 @@ def evaluation_metrics(
             judged["posterior"], uncertainty = judge_posterior(
                 factor_model, train_test_split, test, users, movies
             )
-        judged["ranking"], ranking = judge_lists(ranking_model, train, test)
+        judged["ranking"], ranking = judge_lists(ranking_model, train, test, executor)
         text = json.dumps(judged, indent=1)
         (directory / "evaluation_metrics.json").write_text(text, encoding="utf-8")
 
         actual = test.ratings.numpy()
         figures = {"rmse": report.rmse, "mae": report.mae, "test_rows": report.n_test}
         if scale.is_constant:
-            return {**figures, "remark": NONE_TO_PREDICT, **ranking}
+            return {
+                **figures,
+                "remark": NONE_TO_PREDICT,
+                **ranking,
+                **nodes_of(executor),
+            }
         errors, model_errors = predicted - actual, metrics.errors_of(actual, predicted)
         activity = metrics.training_ratings(train.users, test.users)
         progress = json.loads(factor_model.path("learning_curve.json").read_bytes())
@@ -101,6 +111,7 @@ def evaluation_metrics(
             ),
             **ranking,
             **uncertainty,
+            **nodes_of(executor),
         }
 
     inputs = [train_test_split, vocabularies, factor_model, ranking_model, movies, users]
@@ -108,14 +119,18 @@ def evaluation_metrics(
 
 
 def judge_lists(
-    ranking_model: Artifact, train: "EncodedRatings", test: "EncodedRatings"
+    ranking_model: Artifact,
+    train: "EncodedRatings",
+    test: "EncodedRatings",
+    executor: "Executor",
 ) -> tuple[dict[str, object], Metadata]:
     """Return what to write and what to show of lists by the model, and by simpler orders."""
     from cf_pipeline.recommender import ranking_plots
-    from cf_pipeline.recommender.ranking_model import RankingModel, judge, orders
+    from cf_pipeline.recommender.list_quality import judge
+    from cf_pipeline.recommender.ranking_model import RankingModel, orders
 
     by = orders(RankingModel.load(ranking_model.verified()), train)
-    judged = {name: judge(*order, train, test) for name, order in by.items()}
+    judged = {name: judge(*order, train, test, executor) for name, order in by.items()}
     written: dict[str, object] = {
         name: {counted: of and asdict(of) for counted, of in reports._asdict().items()}
         for name, reports in judged.items()
@@ -154,6 +169,7 @@ def judge_posterior(
     from cf_pipeline.recommender import cold_start, metrics, plots, uncertainty
     from cf_pipeline.recommender.posterior import Posterior
     from cf_pipeline.recommender.split_files import read_part
+    from cf_pipeline.recommender.table_files import SPLIT, table_files
     from cf_pipeline.recommender.vocabulary import Vocabulary
 
     folder = factor_model.verified()
@@ -163,7 +179,8 @@ def judge_posterior(
     )
     posterior = Posterior.load(folder)
     # Who is in a side table only is known by the raw id.
-    pairs = read_part(train_test_split.path("train_test_split.parquet"), "test", ["user", "movie"])
+    split = table_files(train_test_split.verified(), SPLIT)
+    pairs = read_part(split, "test", ["user", "movie"])
     side_tables = (
         pd.read_parquet(users.path("users.parquet")),
         pd.read_parquet(movies.path("movies.parquet")),

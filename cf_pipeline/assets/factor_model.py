@@ -10,6 +10,7 @@ from pydantic import Field
 from cf_pipeline.artifacts import Artifact
 from cf_pipeline.caching import Artifacts, Metadata
 from cf_pipeline.code_version import code_version
+from cf_pipeline.compute import Compute, nodes_of
 from cf_pipeline.devices import training_on
 from cf_pipeline.metadata import picture, table_of
 from cf_pipeline.recommender.settings import (
@@ -18,6 +19,7 @@ from cf_pipeline.recommender.settings import (
     GibbsSettings,
     GradientDescentSettings,
 )
+from cf_pipeline.store_layout import scratch_of
 from cf_pipeline.training_part import load_training_part
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ class FactorModelConfig(FactorModelSettings, dg.Config):
 def factor_model(
     context: dg.AssetExecutionContext,
     artifacts: dg.ResourceParam[Artifacts],
+    compute: Compute,
     config: FactorModelConfig,
     train_test_split: Artifact,
     vocabularies: Artifact,
@@ -75,18 +78,22 @@ def factor_model(
 
     def build(directory: Path) -> Metadata:
         from cf_pipeline.recommender import plots
-        from cf_pipeline.recommender.methods import device_for, fit
+        from cf_pipeline.recommender.methods import by_blocks, device_for, fit
 
-        log, device = context.log.info, device_for(config, config.device)
+        log = context.log.info
+        executor = compute.start_fit(context, by_blocks(config), config.device)
+        device, scratch = device_for(config, config.device, executor), scratch_of(directory)
         with training_on(device, log):
             part = load_training_part(vocabularies, movies, users, device)
-            log(f"Fitting to {len(part.ratings.ratings)} ratings on {device}.")
-            fitted = fit(part.ratings, part.side, config, log=log)
+            log(f"Fitting to {len(part.ratings.ratings)} ratings on {executor.works_on(device)}.")
+            fitted = fit(part.ratings, part.side, config, None, log, executor, scratch / "whole")
             log("Fitting once more without the validation part, for the learning curve.")
             # The weights of both stand beside one shape, which the rest may not reach the ends of.
             of_whole = config.model_copy(update={"y_range": list(fitted.model.y_range)})
-            rest, validation = part.ratings.carve(config.validation_fraction, config.seed)
-            without = fit(rest, part.side, of_whole, validation, log)
+            carved = part.ratings.carve_into(scratch, config.validation_fraction, config.seed)
+            without = fit(
+                carved[0], part.side, of_whole, carved[1], log, executor, scratch / "rest"
+            )
         fitted.model.save(directory, part.users, part.movies)
         if fitted.posterior:
             fitted.posterior.save(directory)
@@ -106,12 +113,13 @@ def factor_model(
             pictures["sampler_trace"] = plots.sampler_trace(progress)
         return {
             "method": config.method,
-            "device": str(device),
+            "device": executor.works_on(device),
             "n_factors": config.n_factors,
             "lowest_rating": fitted.model.rating_scale.low,
             "highest_rating": fitted.model.rating_scale.high,
             "train_seconds": fitted.seconds,
             "validation_rmse": progress[-1]["validation_rmse"],
+            **nodes_of(executor),
             "progress": table_of(progress[:: -max(1, len(progress) // ROWS_TO_SHOW)][::-1]),
             **{name: picture(png, name.replace("_", " ")) for name, png in pictures.items()},
         }

@@ -56,6 +56,7 @@ def model_card(
         from cf_pipeline.recommender.model_card import ModelCard, Picture
         from cf_pipeline.recommender.serving import Recommender
         from cf_pipeline.recommender.split_files import read_part, read_settings
+        from cf_pipeline.recommender.table_files import SPLIT, table_files
 
         folder = champion_model.verified()
         judged = Recommender.load(folder)
@@ -63,7 +64,7 @@ def model_card(
             pd.read_parquet(folder / "users.parquet"),
             pd.read_parquet(folder / "movies.parquet"),
         )
-        split = folder / "train_test_split.parquet"
+        split = table_files(folder, SPLIT)
         known = judged.users, judged.movies
         ratings = EncodedRatings.concatenate(encoded(split, *known, "train"))
         part = TrainingPart.of(ratings, known, side_tables)

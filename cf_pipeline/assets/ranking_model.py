@@ -10,9 +10,11 @@ from cf_pipeline.artifacts import Artifact
 from cf_pipeline.assets.factor_model import WITHOUT_VALIDATION
 from cf_pipeline.caching import Artifacts, Metadata
 from cf_pipeline.code_version import code_version
+from cf_pipeline.compute import Compute, nodes_of
 from cf_pipeline.devices import training_on
 from cf_pipeline.metadata import picture, rows_of, table_of
 from cf_pipeline.recommender.settings import RankingSettings
+from cf_pipeline.store_layout import scratch_of
 from cf_pipeline.training_part import load_training_part
 
 ROWS_TO_SHOW = 5
@@ -33,6 +35,7 @@ class RankingModelConfig(RankingSettings, dg.Config):
 def ranking_model(
     context: dg.AssetExecutionContext,
     artifacts: dg.ResourceParam[Artifacts],
+    compute: Compute,
     config: RankingModelConfig,
     train_test_split: Artifact,
     vocabularies: Artifact,
@@ -54,11 +57,13 @@ def ranking_model(
         from cf_pipeline.recommender import ranking_plots
         from cf_pipeline.recommender.factor_model import FactorModel
         from cf_pipeline.recommender.fits import resolve_device
-        from cf_pipeline.recommender.ranking_model import fit
+        from cf_pipeline.recommender.ranking_fit import fit
         from cf_pipeline.recommender.serving import History, Recommender
         from cf_pipeline.recommender.split_files import read_part
+        from cf_pipeline.recommender.table_files import SPLIT, table_files
 
-        device = resolve_device(config.device, sparse=True)
+        executor, scratch = compute.start(context, config.device), scratch_of(directory)
+        device = resolve_device(config.device, sparse=True, executor=executor)
         folder = factor_model.verified()
         of_factor_model = json.loads((folder / "settings.json").read_bytes())
         carve = of_factor_model["validation_fraction"], of_factor_model["seed"]
@@ -69,11 +74,13 @@ def ranking_model(
                 part.side,
                 FactorModel.load(folder, device),
                 config,
-                *part.ratings.carve(*carve),
+                *part.ratings.carve_into(scratch, *carve),
                 FactorModel.load(folder, device, WITHOUT_VALIDATION),
                 context.log.info,
+                executor,
+                scratch,
             )
-        split = train_test_split.path("train_test_split.parquet")
+        split = table_files(train_test_split.verified(), SPLIT)
         test = read_part(split, "test", ["user", "movie"])
         history = History.of(part.ratings, part.users, part.movies, test)
         Recommender(fitted.model, part.titles, history).save(directory)
@@ -94,12 +101,13 @@ def ranking_model(
                 "ndcg_by_weight": picture(png, "ndcg by weight"),
             }
         return {
-            "device": str(device),
+            "device": executor.works_on(device),
             "n_factors": config.n_factors,
             "train_seconds": fitted.seconds,
             "weight_of_predicted_rating": fitted.model.weight,
             "validation_ndcg_at_10": chosen["ndcg_all"],
             **shown_of_weights,
+            **nodes_of(executor),
             **({f"list_of_user_{someone}": table_of(rows_of(shown))} if len(shown) else {}),
         }
 

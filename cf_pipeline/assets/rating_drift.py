@@ -47,10 +47,11 @@ def rating_drift(
     champion = champions.before(ratings.data_version, dataset_of(ratings))
 
     def build(directory: Path) -> Metadata:
-        import pandas as pd
+        import pyarrow as pa
 
         from cf_pipeline.recommender.drift import new_ratings
-        from cf_pipeline.recommender.split_files import read_ratings
+        from cf_pipeline.recommender.split_files import PART, read_ratings, row_groups
+        from cf_pipeline.recommender.table_files import RATINGS, SPLIT, table_files
 
         def nothing(remark: str) -> Metadata:
             write({"remark": remark})
@@ -62,9 +63,10 @@ def rating_drift(
 
         if champion is None:
             return nothing(NO_CHAMPION)
-        split = champion.path("train_test_split.parquet")
-        seen = read_ratings(split).assign(part=pd.read_parquet(split, columns=["part"])["part"])
-        new = new_ratings(read_ratings(ratings.path("ratings.parquet")), seen)
+        split = table_files(champion.verified(), SPLIT)
+        parts = pa.concat_tables(row_groups(split, [PART.name]))[PART.name]
+        seen = read_ratings(split).assign(part=parts.to_pandas())
+        new = new_ratings(read_ratings(table_files(ratings.verified(), RATINGS)), seen)
         if new.empty:
             return {"champion": champion.key, **nothing(NOTHING_NEW)}
         report = compare_by(champion, seen, new)

@@ -9,6 +9,7 @@ from cf_pipeline.artifacts import Artifact
 from cf_pipeline.caching import Artifacts, Metadata
 from cf_pipeline.code_version import code_version
 from cf_pipeline.columns import MOVIE_COLUMNS, RATING_COLUMNS, USER_COLUMNS
+from cf_pipeline.compute import Compute, nodes_of
 from cf_pipeline.metadata import describe_parquet, describe_table
 
 if TYPE_CHECKING:
@@ -24,23 +25,23 @@ if TYPE_CHECKING:
 def ratings(
     context: dg.AssetExecutionContext,
     artifacts: dg.ResourceParam[Artifacts],
+    compute: Compute,
     movielens_archive: Artifact,
 ) -> dg.MaterializeResult[Artifact]:
     """Every rating in the archive's order: who rated which movie how, and when."""
 
     def build(directory: Path) -> Metadata:
         from cf_pipeline.recommender.archive_tables import open_ratings
-        from cf_pipeline.recommender.rating_table import write_ratings
+        from cf_pipeline.recommender.ingest import write_table
 
-        opened = open_ratings(movielens_archive.verified())
-        path = directory / "ratings.parquet"
-        summary = write_ratings(
-            opened.batches, opened.schema, path, opened.origin, context.log.info
-        )
+        executor = compute.start(context)
+        opened = open_ratings(movielens_archive.verified(), executor)
+        files, summary = write_table(opened, directory, context.log.info, executor)
         return {
             "dataset": opened.origin.dataset,
-            **describe_parquet(path, RATING_COLUMNS),
+            **describe_parquet(files, RATING_COLUMNS),
             **summary.figures(),
+            **nodes_of(executor),
         }
 
     return artifacts.materialize(context, build, [movielens_archive])
@@ -55,6 +56,7 @@ def ratings(
 def movies(
     context: dg.AssetExecutionContext,
     artifacts: dg.ResourceParam[Artifacts],
+    compute: Compute,
     movielens_archive: Artifact,
 ) -> dg.MaterializeResult[Artifact]:
     """Every movie's title, release and genres."""
@@ -62,9 +64,14 @@ def movies(
     def build(directory: Path) -> Metadata:
         from cf_pipeline.recommender.archive_tables import read_movies
 
-        table = read_movies(movielens_archive.verified())
+        executor = compute.start(context)
+        table = read_movies(movielens_archive.verified(), executor)
         _write(table, directory / "movies.parquet")
-        return describe_table(table, MOVIE_COLUMNS) | _lacking(movielens_archive, "movies")
+        return {
+            **describe_table(table, MOVIE_COLUMNS),
+            **_lacking(movielens_archive, "movies"),
+            **nodes_of(executor),
+        }
 
     return artifacts.materialize(context, build, [movielens_archive])
 
@@ -78,6 +85,7 @@ def movies(
 def users(
     context: dg.AssetExecutionContext,
     artifacts: dg.ResourceParam[Artifacts],
+    compute: Compute,
     movielens_archive: Artifact,
 ) -> dg.MaterializeResult[Artifact]:
     """Every user's age, gender, occupation and zip code."""
@@ -85,9 +93,14 @@ def users(
     def build(directory: Path) -> Metadata:
         from cf_pipeline.recommender.archive_tables import read_users
 
-        table = read_users(movielens_archive.verified())
+        executor = compute.start(context)
+        table = read_users(movielens_archive.verified(), executor)
         _write(table, directory / "users.parquet")
-        return describe_table(table, USER_COLUMNS) | _lacking(movielens_archive, "users")
+        return {
+            **describe_table(table, USER_COLUMNS),
+            **_lacking(movielens_archive, "users"),
+            **nodes_of(executor),
+        }
 
     return artifacts.materialize(context, build, [movielens_archive])
 

@@ -58,7 +58,7 @@ def recommendations(
         listed = lists_of_each_movie(path, recommender)
         of_user = pq.read_table(path, columns=["user"])["user"].unique().to_pandas()
         shown: dict[str, object] = {
-            **describe_parquet(path, RECOMMENDATION_COLUMNS),
+            **describe_parquet([path], RECOMMENDATION_COLUMNS),
             "users": len(of_user),
             "users_without_ratings": int((recommender.users.encode(of_user) == 0).sum()),
             "movies_listed": int((listed > 0).sum()),
@@ -104,7 +104,7 @@ def similar_movies(
         write_tables(path, similar_tables(recommender), context.log.info)
         rank = sequel_rank(recommender)
         return {
-            **describe_parquet(path, SIMILAR_COLUMNS),
+            **describe_parquet([path], SIMILAR_COLUMNS),
             "movies": len(recommender.movies) - 1,
             **({} if rank is None else {SEQUEL_RANK: rank}),
         }

@@ -11,9 +11,11 @@ from cf_pipeline.artifacts import Artifact
 from cf_pipeline.caching import Artifacts, Metadata
 from cf_pipeline.champion import Champions, fits_of_today
 from cf_pipeline.code_version import code_version
+from cf_pipeline.compute import Compute, nodes_of
 from cf_pipeline.devices import training_on
 from cf_pipeline.metadata import rows_of, table_of
 from cf_pipeline.recommender.settings import FactorModelSettings, FitSettings
+from cf_pipeline.store_layout import scratch_of
 from cf_pipeline.training_part import TrainingPart
 
 ROWS_TO_SHOW = 5
@@ -32,6 +34,7 @@ class ServedModelConfig(FitSettings, dg.Config):
 def served_model(
     context: dg.AssetExecutionContext,
     artifacts: dg.ResourceParam[Artifacts],
+    compute: Compute,
     config: ServedModelConfig,
     champion_model: Artifact,
 ) -> dg.MaterializeResult[Artifact]:
@@ -64,32 +67,43 @@ def served_model(
     def build(directory: Path) -> Metadata:
         import pandas as pd
 
-        from cf_pipeline.recommender.encoding import distinct_ids, encoded
-        from cf_pipeline.recommender.methods import device_for, fit
+        from cf_pipeline.recommender.encoding import distinct_ids, encode_whole
+        from cf_pipeline.recommender.methods import by_blocks, device_for, fit
         from cf_pipeline.recommender.minibatches import EncodedRatings
-        from cf_pipeline.recommender.ranking_model import RankingModel, refit
+        from cf_pipeline.recommender.ranking_fit import refit
+        from cf_pipeline.recommender.ranking_model import RankingModel
         from cf_pipeline.recommender.serving import History, Recommender
+        from cf_pipeline.recommender.table_files import SPLIT, table_files
 
         folder = champion_model.verified()
-        split = folder / "train_test_split.parquet"
+        split = table_files(folder, SPLIT)
         side_tables = (
             pd.read_parquet(folder / "users.parquet"),
             pd.read_parquet(folder / "movies.parquet"),
         )
-        known = distinct_ids(split).vocabularies()
+        scratch = scratch_of(directory)
+        counting = compute.start(context)
+        known = distinct_ids(split, executor=counting).vocabularies()
         settings = json.loads((folder / "settings.json").read_bytes())
-        memory = {"memory_gib": config.memory_gib}
-        method = FactorModelSettings.model_validate(settings | memory)
-        device = device_for(method, settings["device"])
+        how = {name: getattr(config, name) for name in FitSettings.model_fields}
+        method = FactorModelSettings.model_validate(settings | how)
+        executor = compute.start_fit(context, by_blocks(method), settings["device"])
+        device = device_for(method, settings["device"], executor)
         with training_on(device, context.log.info):
-            ratings = EncodedRatings.concatenate(encoded(split, *known), device)
+            encode_whole(split, *known, scratch)
+            ratings = EncodedRatings.load(scratch, "whole", device)
             part = TrainingPart.of(ratings, known, side_tables)
-            context.log.info(f"Fitting to all {len(ratings.ratings)} ratings on {device}.")
-            fitted = fit(part.ratings, part.side, method, log=context.log.info)
+            context.log.info(
+                f"Fitting to all {len(ratings.ratings)} ratings on {executor.works_on(device)}."
+            )
+            log = context.log.info
+            fitted = fit(
+                part.ratings, part.side, method, None, log, executor, scratch / "factor_model"
+            )
             fitted.model.vocabularies = known
             judged = RankingModel.load(folder, device)
-            judged = replace(judged, settings=judged.settings.model_copy(update=memory))
-            model = refit(judged, part.ratings, part.side, fitted.model)
+            judged = replace(judged, settings=judged.settings.model_copy(update=how))
+            model = refit(judged, part.ratings, part.side, fitted.model, executor)
         history = History.of(part.ratings, part.users, part.movies)
         Recommender(model, part.titles, history).save(directory)
         if fitted.posterior:
@@ -102,11 +116,12 @@ def served_model(
         someone = part.users.decode([1])[0]
         shown = Recommender.load(directory).recommend(someone, ROWS_TO_SHOW)
         return {
-            "device": str(device),
+            "device": executor.works_on(device),
             "ratings": len(ratings.ratings),
             "users": len(part.users) - 1,
             "movies": len(part.movies) - 1,
             "train_seconds": fitted.seconds,
+            **nodes_of(counting),
             **({f"list_of_user_{someone}": table_of(rows_of(shown))} if len(shown) else {}),
         }
 

@@ -10,12 +10,15 @@ from cf_pipeline.artifacts import Artifact
 from cf_pipeline.caching import Artifacts, Metadata
 from cf_pipeline.code_version import code_version
 from cf_pipeline.columns import PART_COLUMNS
+from cf_pipeline.compute import Compute, nodes_of
 from cf_pipeline.deployment import DEPLOYMENT
 from cf_pipeline.metadata import describe_parquet
 from cf_pipeline.recommender.datasets import UNTIMED
 from cf_pipeline.recommender.settings import WITH_FOLDS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
 
 
@@ -80,6 +83,7 @@ SETTINGS = {
 def train_test_split(
     context: dg.AssetExecutionContext,
     artifacts: dg.ResourceParam[Artifacts],
+    compute: Compute,
     config: TrainTestSplitConfig,
     ratings: Artifact,
 ) -> dg.MaterializeResult[Artifact]:
@@ -94,15 +98,16 @@ def train_test_split(
         import pyarrow.compute as pc
 
         from cf_pipeline.recommender.encoding import distinct_ids
-        from cf_pipeline.recommender.rating_checks import check_ratings_file
-        from cf_pipeline.recommender.split_files import write_split
+        from cf_pipeline.recommender.rating_checks import check_ratings_files
+        from cf_pipeline.recommender.split_files import PARTS, write_split
+        from cf_pipeline.recommender.table_files import RATINGS, table_files
 
-        source, path = ratings.path("ratings.parquet"), directory / "train_test_split.parquet"
+        executor, source = compute.start(context), table_files(ratings.verified(), RATINGS)
         # The blocking checks guard their own run only; here no run can pass them by.
-        check_ratings_file(source)
+        check_ratings_files(source, executor)
         in_test = choose_test_part(source, chosen)
-        write_split(source, in_test, settings, path)
-        train, test = distinct_ids(path, "train"), distinct_ids(path, "test")
+        files = write_split(source, in_test, settings, directory, executor)
+        train, test = (distinct_ids(files, part, executor) for part in PARTS)
         cold_users, cold_movies = (
             pc.invert(pc.is_in(tested, trained)).true_count
             for tested, trained in zip(test, train, strict=True)
@@ -110,11 +115,12 @@ def train_test_split(
         return {
             "dataset": dataset,
             "strategy": chosen.strategy,
-            **describe_parquet(path, PART_COLUMNS),
+            **describe_parquet(files, PART_COLUMNS),
             "train_rows": int((~in_test).sum()),
             "test_rows": int(in_test.sum()),
             "cold_users_in_test": cold_users,
             "cold_movies_in_test": cold_movies,
+            **nodes_of(executor),
         }
 
     cut = chosen.cut if chosen.strategy == "temporal" else None
@@ -144,29 +150,29 @@ def resolve_strategy(strategy: str, dataset: str, timed: bool) -> str:
     return strategy
 
 
-def choose_test_part(path: Path, config: TrainTestSplitConfig) -> "np.ndarray":
-    """Return a boolean mask (n_ratings,), true where a rating of the file is in the test part.
+def choose_test_part(files: "Sequence[Path]", config: TrainTestSplitConfig) -> "np.ndarray":
+    """Return a boolean mask (n_ratings,), true where a rating is in the test part.
 
     Only the columns that the strategy goes by are read.
     """
     import pandas as pd
-    import pyarrow.parquet as pq
 
     from cf_pipeline.recommender import splits
     from cf_pipeline.recommender.split_files import read_ratings
+    from cf_pipeline.recommender.table_files import n_rows
 
-    rows = pd.DataFrame(index=pd.RangeIndex(pq.read_metadata(path).num_rows))
+    rows = pd.DataFrame(index=pd.RangeIndex(n_rows(files)))
     match config.strategy:
         case "fold":
             if config.fold in ("ua", "ub"):
-                rows = read_ratings(path, ["user"])
+                rows = read_ratings(files, ["user"])
             return splits.official_fold(rows, config.fold)
         case "random":
             return splits.random_split(rows, config.test_fraction, config.seed)
         case "leave_k_out":
-            return splits.leave_k_out(read_ratings(path, ["user"]), config.k, config.seed)
+            return splits.leave_k_out(read_ratings(files, ["user"]), config.k, config.seed)
         case "temporal" if config.cut == "global":
-            return splits.temporal_split(read_ratings(path, ["timestamp"]), config.test_fraction)
+            return splits.temporal_split(read_ratings(files, ["timestamp"]), config.test_fraction)
         case "temporal":
-            return splits.last_k_per_user(read_ratings(path, ["user", "timestamp"]), config.k)
+            return splits.last_k_per_user(read_ratings(files, ["user", "timestamp"]), config.k)
     raise ValueError(f"There is no strategy {config.strategy!r}.")

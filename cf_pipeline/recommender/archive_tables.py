@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import pyarrow as pa
 
@@ -18,27 +19,41 @@ from cf_pipeline.recommender.datasets import (
     described,
 )
 from cf_pipeline.recommender.distinct import Distinct
+from cf_pipeline.recommender.executors import LOCAL, Part
 from cf_pipeline.recommender.rating_table import Origin
-from cf_pipeline.recommender.synthetic import Synthetic
+from cf_pipeline.recommender.synthetic import synthetic_pieces
 from cf_pipeline.recommender.synthetic_settings import SyntheticSettings
+from cf_pipeline.recommender.tasks import results
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    from cf_pipeline.recommender.executors import Executor
 
 RATINGS, MOVIES = "ratings", "movies"  # with which the names of somebody's own files begin
 
 
+# What gives a piece of the ratings in batches; it can be pickled, for a task of its own.
+Piece: TypeAlias = "Callable[[], Iterator[pa.RecordBatch]]"
+
+
 class ArchiveRatings(NamedTuple):
-    """An archive's ratings: where they are from, their schema, and themselves in batches."""
+    """An archive's ratings: where they are from, their schema, and themselves in pieces, in order.
+
+    `events` says that they are no ratings: of a user and an item the first row counts.
+    """
 
     origin: Origin
     schema: pa.Schema
-    batches: Iterator[pa.RecordBatch]
+    pieces: Sequence[Piece]
+    events: bool = False
 
 
-def open_ratings(archive: Path) -> ArchiveRatings:
-    """Return the ratings of an archive, of which no more than some batches are in memory.
+def open_ratings(archive: Path, executor: Executor = LOCAL) -> ArchiveRatings:
+    """Return the ratings of an archive, of which no piece has more than some batches in memory.
+
+    A release of MovieLens is one piece, and of somebody's own tables each file is.
 
     Raises:
         ArchiveLayoutError, MalformedRowError, CustomTableError: the archive is not what it says.
@@ -46,26 +61,28 @@ def open_ratings(archive: Path) -> ArchiveRatings:
     """
     said = described(archive)
     if said["dataset"] == SYNTHETIC:
-        drawn = Synthetic(SyntheticSettings.model_validate(said["settings"]))
-        return ArchiveRatings(Origin(SYNTHETIC, STARS), movielens.RATINGS_SCHEMA, drawn.batches())
+        pieces = synthetic_pieces(SyntheticSettings.model_validate(said["settings"]))
+        return ArchiveRatings(Origin(SYNTHETIC, STARS), movielens.RATINGS_SCHEMA, pieces)
     if said["dataset"] == CUSTOM:
         settings, files = CustomRatingsSettings.model_validate(said["settings"]), _files(archive)
         low_and_high = settings.scale
         scale = Scale(low_and_high[0], low_and_high[1], 0) if low_and_high else None
+        ids = custom_ratings.id_types(files, settings, executor)
         return ArchiveRatings(
             Origin(CUSTOM, scale),
-            custom_ratings.ratings_schema(custom_ratings.id_types(files, settings)),
-            custom_ratings.rating_batches(files, settings),
+            custom_ratings.ratings_schema(ids),
+            [partial(custom_ratings.rating_batches, file, settings, ids) for file in files],
+            events=settings.rating is None,
         )
     release = dataset_of(archive)
     return ArchiveRatings(
         Origin(release.name, release.scale),
         movielens.RATINGS_SCHEMA,
-        movielens.rating_batches(archive),
+        [partial(movielens.rating_batches, archive)],
     )
 
 
-def read_movies(archive: Path) -> pa.Table:
+def read_movies(archive: Path, executor: Executor = LOCAL) -> pa.Table:
     """Return the movies as MOVIES_SCHEMA, with ids as the ratings have them.
 
     An archive without a table of movies gives one row for each that was rated, sorted by id, whose
@@ -74,18 +91,19 @@ def read_movies(archive: Path) -> pa.Table:
     said = described(archive)
     if said["dataset"] in DATASETS:
         return movielens.read_movies(archive)
-    id_type = open_ratings(archive).schema.field("movie").type
+    ratings = open_ratings(archive, executor)
+    id_type = ratings.schema.field("movie").type
     schema = _with_ids(movielens.MOVIES_SCHEMA, id_type)
     if of_movies := said["settings"].get("movies"):
         settings = CustomMoviesSettings.model_validate(of_movies)
         columns = custom_ratings.read_movies(_files(archive, MOVIES), settings, id_type)
         return movielens.movies_table(columns, schema)
-    ids = _rated(archive, "movie")
+    ids = _rated(ratings, "movie", executor)
     columns = {"movie": ids, "title": list(map(str, ids)), "genres": [[] for _ in ids]}
     return movielens.side_table(columns, schema)
 
 
-def read_users(archive: Path) -> pa.Table:
+def read_users(archive: Path, executor: Executor = LOCAL) -> pa.Table:
     """Return the users as USERS_SCHEMA, with ids as the ratings have them.
 
     An archive without a table of users gives one row for each who rated, sorted by id, with the
@@ -93,9 +111,10 @@ def read_users(archive: Path) -> pa.Table:
     """
     if described(archive)["dataset"] in DATASETS:
         return movielens.read_users(archive)
-    id_type = open_ratings(archive).schema.field("user").type
+    ratings = open_ratings(archive, executor)
+    id_type = ratings.schema.field("user").type
     schema = _with_ids(movielens.USERS_SCHEMA, id_type)
-    return movielens.side_table({"user": _rated(archive, "user")}, schema)
+    return movielens.side_table({"user": _rated(ratings, "user", executor)}, schema)
 
 
 def lacking_fields(archive: Path) -> dict[str, list[str]]:
@@ -118,9 +137,20 @@ def _with_ids(schema: pa.Schema, id_type: pa.DataType) -> pa.Schema:
     return schema.set(0, schema.field(0).with_type(id_type))
 
 
-def _rated(archive: Path, column: str) -> list[Any]:
+def _rated(ratings: ArchiveRatings, column: str, executor: Executor) -> list[Any]:
     ids = Distinct()
-    for batch in open_ratings(archive).batches:
+    tasks = [
+        Part(f"piece {number + 1} of the ratings", 0, (piece,))
+        for number, piece in enumerate(ratings.pieces)
+    ]
+    for found in results(executor, _ids_of_piece, tasks, column):
+        ids.add(found)
+    rated: list[Any] = ids.sorted().to_pylist()
+    return rated
+
+
+def _ids_of_piece(piece: Piece, column: str) -> pa.Array:
+    ids = Distinct()
+    for batch in piece():
         ids.add(batch[column])
-    found: list[Any] = ids.sorted().to_pylist()
-    return found
+    return ids.sorted()

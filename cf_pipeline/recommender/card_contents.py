@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cf_pipeline.recommender import plots, ranking_plots
-from cf_pipeline.recommender.factor_model import STARS
 from cf_pipeline.recommender.model_card import Picture, Table
-from cf_pipeline.recommender.rating_scale import RatingScale
+from cf_pipeline.recommender.rating_scale import STARS, RatingScale
 from cf_pipeline.recommender.recommendations import lists_of_each_movie
 
 if TYPE_CHECKING:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from cf_pipeline.recommender.custom_files import CustomTableError, read_batches, refused
 from cf_pipeline.recommender.custom_times import TIMESTAMP, as_text, is_text, timestamps
+from cf_pipeline.recommender.executors import LOCAL, Part
+from cf_pipeline.recommender.tasks import results
 from cf_pipeline.recommender.vocabulary import LONGEST_ID, NA
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         CustomMoviesSettings,
         CustomRatingsSettings,
     )
+    from cf_pipeline.recommender.executors import Executor
 
 MOST_MOVIES_BYTES = 1 << 30  # of a table of what is rated, which is held in memory
 EVENT = 1.0  # the rating of what is no rating
@@ -35,26 +36,18 @@ class Ids(NamedTuple):
 
 
 def rating_batches(
-    files: Sequence[Path], settings: CustomRatingsSettings
+    file: Path, settings: CustomRatingsSettings, ids: Ids
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the ratings in the order of the files, with the columns user, movie, rating, timestamp.
+    """Yield the ratings of a file with the columns user, movie, rating, timestamp.
 
     Ids are int64 or string, ratings float32, timestamps UTC in seconds, null where there is none.
-    Without a column of ratings every one is 1, and of a user and an item the first row counts: to
-    tell them, some 60 bytes a row are held in memory.
+    Without a column of ratings every one is 1.
 
     Raises:
         CustomTableError: a row has no user, item or rating, or one that cannot be.
     """
-    ids = id_types(files, settings)
-    first = None if settings.rating else _first_events(files, settings, ids)
-    start = 0
-    for file, row, batch in read_batches(files, settings, _columns(settings)):
-        ratings = _ratings(file, row, batch, settings, ids)
-        if first is not None:
-            ratings = ratings.filter(pa.array(first[start : start + len(batch)]))
-            start += len(batch)
-        yield ratings
+    for _, row, batch in read_batches([file], settings, _columns(settings)):
+        yield _ratings(file, row, batch, settings, ids)
 
 
 def ratings_schema(ids: Ids) -> pa.Schema:
@@ -69,20 +62,33 @@ def ratings_schema(ids: Ids) -> pa.Schema:
     )
 
 
-def id_types(files: Sequence[Path], settings: CustomRatingsSettings) -> Ids:
+def id_types(
+    files: Sequence[Path], settings: CustomRatingsSettings, executor: Executor = LOCAL
+) -> Ids:
     """Return the types of ids: int64 where all are written as integers are, string otherwise.
 
     Raises:
         CustomTableError: ids are neither text nor integers.
     """
-    names = (settings.user, settings.item)
-    integers = dict.fromkeys(names, True)
-    for file, _, batch in read_batches(files, settings, dict.fromkeys(names)):
-        for name in names:
-            integers[name] = integers[name] and _are_integers(file, name, batch[name])
-        if not any(integers.values()):
+    integers = (True, True)
+    tasks = [Part(file.name, 0, (file,)) for file in files]
+    for of_file in results(executor, _integers, tasks, settings):
+        integers = (integers[0] and of_file[0], integers[1] and of_file[1])
+        if not any(integers):
             break
-    return Ids(*(pa.int64() if integers[name] else pa.string() for name in names))
+    return Ids(*(pa.int64() if of_column else pa.string() for of_column in integers))
+
+
+def _integers(file: Path, settings: CustomRatingsSettings) -> tuple[bool, bool]:
+    """Return whether all users of a file are written as integers are, and all items."""
+    users = items = True
+    columns = dict.fromkeys((settings.user, settings.item))
+    for _, _, batch in read_batches([file], settings, columns):
+        users = users and _are_integers(file, settings.user, batch[settings.user])
+        items = items and _are_integers(file, settings.item, batch[settings.item])
+        if not (users or items):
+            break
+    return users, items
 
 
 def read_movies(
@@ -226,24 +232,3 @@ def _numbers(file: Path, row: int, column: pa.Array, name: str) -> pa.Array:
     if at >= 0:
         raise refused(file, row + at, f"{name} is {column[at].as_py()}, which is no rating")
     return numbers
-
-
-def _first_events(
-    files: Sequence[Path], settings: CustomRatingsSettings, ids: Ids
-) -> npt.NDArray[np.bool_]:
-    """Return which rows (n,) are the first of their user and item."""
-    columns: tuple[list[pa.Array], list[pa.Array]] = ([], [])
-    names = (settings.user, settings.item)
-    for file, row, batch in read_batches(files, settings, dict.fromkeys(names)):
-        for name, kind, found in zip(names, ids, columns, strict=True):
-            found.append(_ids(file, row, batch[name], name, kind).dictionary_encode())
-    users, items = (_codes(found) for found in columns)
-    keys = users * (items.max(initial=0) + 1) + items
-    return ~pd.Series(keys).duplicated().to_numpy()
-
-
-def _codes(columns: list[pa.DictionaryArray]) -> npt.NDArray[np.int64]:
-    if not columns:
-        return np.zeros(0, np.int64)
-    unified = pa.chunked_array(columns).unify_dictionaries()
-    return np.concatenate([chunk.indices.to_numpy().astype(np.int64) for chunk in unified.chunks])

@@ -13,14 +13,17 @@ from torch.special import ndtr
 
 from cf_pipeline.recommender import gibbs
 from cf_pipeline.recommender.draws import normal
-from cf_pipeline.recommender.factor_model import STARS, FactorModel
+from cf_pipeline.recommender.executors import LOCAL, Part
+from cf_pipeline.recommender.factor_model import FactorModel
 from cf_pipeline.recommender.fits import Fit, constant_fit, resolve_y_range
 from cf_pipeline.recommender.posterior import levels_of
 from cf_pipeline.recommender.rating_scale import RatingScale
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
+    from cf_pipeline.recommender.executors import Executor
     from cf_pipeline.recommender.features import SideFeatures
     from cf_pipeline.recommender.minibatches import EncodedRatings
     from cf_pipeline.recommender.posterior import Posterior
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 OVERSAMPLING = 10
 SUBSPACE_STEPS = 3
 PREDICTIONS_AT_ONCE = 1 << 23
+BLOCKS_OF_A_TASK = 16  # of so many predictions
 RANDOM_PAIRS = 5_000
 RELATIVE_ZERO = 1e-5  # a singular value beside the largest, in float32
 
@@ -39,14 +43,15 @@ def fit(
     settings: GibbsSettings,
     validation: EncodedRatings | None = None,
     log: Callable[[str], None] = lambda _: None,
+    executor: Executor = LOCAL,
+    folder: Path | None = None,
 ) -> Fit:
-    """Sample the posterior and distil it, on the device where the ratings are.
+    """Sample the posterior and distil it, on the device where the ratings are; see `gibbs.fit`.
 
-    The sampler, whose priors are for stars, takes the ratings as if their scale were 1 to 5: what
-    it finds is the same on every scale. The progress is on the scale of the ratings, but for the
-    spread of weights.
+    The progress is on the scale of the ratings, but for the spread of weights.
 
     Raises:
+        BlockError: a block of ratings, or of users, cannot be worked on.
         FloatingPointError: the sampler diverged.
         ValueError: `y_range` does not reach beyond the rating scale.
     """
@@ -56,13 +61,7 @@ def fit(
         return constant_fit(scale, side, settings, validation, log)
     y_range = resolve_y_range(settings, scale)
 
-    def in_stars(part: EncodedRatings) -> EncodedRatings:
-        if scale == STARS:
-            return part  # as they are, and no copy
-        return part._replace(ratings=1 + (part.ratings - scale.low) / scale.star)
-
-    of_validation = in_stars(validation) if validation else None
-    posterior, trace = gibbs.fit(in_stars(train), side, settings, of_validation, log)
+    posterior, trace = gibbs.fit(train, side, settings, validation, log, executor, folder, scale)
     posterior = posterior.to_scale(scale, levels_of(train.ratings))
     progress: list[dict[str, float | None]] = [
         sweep._asdict()
@@ -73,7 +72,7 @@ def fit(
         for sweep in trace
     ]
     return Fit(
-        distil(posterior, settings.n_factors, y_range, settings.bias),
+        distil(posterior, settings.n_factors, y_range, settings.bias, executor),
         progress,
         time.perf_counter() - start,
         posterior.thinned(settings.kept_samples),
@@ -81,7 +80,11 @@ def fit(
 
 
 def distil(
-    posterior: Posterior, n_factors: int, y_range: tuple[float, float], bias: bool
+    posterior: Posterior,
+    n_factors: int,
+    y_range: tuple[float, float],
+    bias: bool,
+    executor: Executor = LOCAL,
 ) -> FactorModel:
     """Return the factor model of `n_factors` whose predictions come near the posterior's mean.
 
@@ -91,17 +94,19 @@ def distil(
 
     `y_range` must reach beyond the rating scale, from the first to the last of the levels.
     """
-    low, high = y_range
     users, items = _stacked(posterior)
     basis = _item_factors(users, items, n_factors, centred=bias)
-    expected = _expectation(posterior)
-    size = max(1, PREDICTIONS_AT_ONCE // len(items))
-    blocks, column_sums = [], torch.zeros(len(items), device=items.device)
-    for block in users.split(size):
-        x = torch.logit((expected(block @ items.T) - low) / (high - low))
-        blocks.append(torch.cat([x @ basis, x.mean(dim=1, keepdim=True)], dim=1))
-        column_sums += x.sum(dim=0)
-    user_factors, user_bias = torch.cat(blocks).split([n_factors, 1], dim=1)
+    size = max(1, PREDICTIONS_AT_ONCE // len(items)) * BLOCKS_OF_A_TASK
+    parts = [
+        Part(f"Predictions of users from {number * size:,} on", len(block), (block,))
+        for number, block in enumerate(users.split(size))
+    ]
+    wanted = _Wanted.of(posterior, y_range)
+    projected, column_sums = [], torch.zeros(len(items), device=items.device)
+    for table, sums in executor.map(project, parts, items, basis, wanted):
+        projected.append(table)
+        column_sums += sums
+    user_factors, user_bias = torch.cat(projected).split([n_factors, 1], dim=1)
     item_bias = column_sums / len(users) - user_bias.mean()
     if bias:
         user_factors = user_factors - item_bias @ basis
@@ -116,6 +121,20 @@ def distil(
     state = {f"{name}.weight": table.contiguous() for name, table in tables.items()}
     model.load_state_dict(state, assign=True)
     return model
+
+
+def project(users: Tensor, items: Tensor, basis: Tensor, wanted: _Wanted) -> tuple[Tensor, Tensor]:
+    """Return what some users' x say: [x·basis, mean of x] (n, n_factors + 1), and Σ x (n_items,).
+
+    `users` (n, any) and `items` (n_items, any) are those of `_stacked`.
+    """
+    size = max(1, PREDICTIONS_AT_ONCE // len(items))
+    tables, sums = [], torch.zeros(len(items), device=items.device)
+    for block in users.split(size):
+        x = wanted.of_centers(block @ items.T)
+        tables.append(torch.cat([x @ basis, x.mean(dim=1, keepdim=True)], dim=1))
+        sums += x.sum(dim=0)
+    return torch.cat(tables), sums
 
 
 def _stacked(posterior: Posterior) -> tuple[Tensor, Tensor]:
@@ -176,22 +195,37 @@ def _item_factors(users: Tensor, items: Tensor, n_factors: int, centred: bool) -
     return pad(leading, (0, n_factors - rank))
 
 
-def _expectation(posterior: Posterior) -> Callable[[Tensor], Tensor]:
-    """Return the function from a mean of the samples' centers to the rating expected there."""
-    levels = posterior.levels
-    if not posterior.ordinal:
-        return lambda center: center.clamp(levels[0], levels[-1])
-    edges = posterior.edges.mean(dim=0)
-    spread = math.sqrt(1 + _variance(posterior))
+class _Wanted(NamedTuple):
+    """What the model should pass through its sigmoid, by a mean of the samples' centers.
 
-    def expected(center: Tensor) -> Tensor:
+    `edges` (n_levels - 1,) are those of an ordinal likelihood, or none, (0,).
+    """
+
+    levels: Tensor
+    edges: Tensor
+    spread: float
+    y_range: tuple[float, float]
+
+    @classmethod
+    def of(cls, posterior: Posterior, y_range: tuple[float, float]) -> Self:
+        levels = posterior.levels
+        if not posterior.ordinal:
+            return cls(levels, levels[:0], 1.0, y_range)
+        spread = math.sqrt(1 + _variance(posterior))
+        return cls(levels, posterior.edges.mean(dim=0), spread, y_range)
+
+    def of_centers(self, center: Tensor) -> Tensor:
+        low, high = self.y_range
+        return torch.logit((self._rating(center) - low) / (high - low))
+
+    def _rating(self, center: Tensor) -> Tensor:
+        if not len(self.edges):
+            return center.clamp(self.levels[0], self.levels[-1])
         # Summed over the edges, the probability to be above times the step there.
-        total = levels[0].expand_as(center)
-        for edge, step in zip(edges, levels.diff(), strict=True):
-            total = total + step * ndtr((center - edge) / spread)
+        total = self.levels[0].expand_as(center)
+        for edge, step in zip(self.edges, self.levels.diff(), strict=True):
+            total = total + step * ndtr((center - edge) / self.spread)
         return total
-
-    return expected
 
 
 def _variance(posterior: Posterior) -> float:

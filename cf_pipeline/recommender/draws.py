@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.special import erfc, ndtri
 
 TINY = 1e-30  # the least probability that is told from 0; float32 holds it
+
+
+def stream(device: torch.device, *key: int) -> torch.Generator:
+    """Return a generator whose numbers depend on the device's kind and on `key` alone.
+
+    The key says what they are for, so that whoever draws them, whenever, draws the same. Zeros at
+    the end of a key of up to four numbers tell it from no other. On a CPU keys have 2³² streams.
+    """
+    [seed] = np.random.SeedSequence(key).generate_state(1, np.uint64)
+    return torch.Generator(device).manual_seed(int(seed))
 
 
 def normal(generator: torch.Generator, *shape: int) -> Tensor:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cf_pipeline.recommender.bounded import read_at_most
-from cf_pipeline.recommender.rating_scale import RatingScale
+from cf_pipeline.recommender.rating_scale import STARS, RatingScale
 from cf_pipeline.recommender.vocabulary import MOST_IDS, Vocabulary
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ SHAPE = "model.json"
 USER_VOCABULARY = "user_vocabulary.parquet"
 MOVIE_VOCABULARY = "movie_vocabulary.parquet"
 MOST_HEADER_BYTES = 1 << 16  # of `model.json`, and of what the weights' file has beside the weights
-STARS = RatingScale(1.0, 5.0)  # of models that do not say
 PAIRS_AT_ONCE = 1 << 18
 REMEDY = "Materialize factor_model again, or save the model anew."
 
@@ -42,7 +41,7 @@ class ModelShape(BaseModel):
     n_items: int = Field(gt=0, le=MOST_IDS)
     n_factors: int = Field(gt=0)
     y_range: tuple[FiniteFloat, FiniteFloat]
-    rating_scale: tuple[FiniteFloat, FiniteFloat] = STARS
+    rating_scale: tuple[FiniteFloat, FiniteFloat] = STARS  # of models that do not say
     bias: bool
     user_vocabulary_sha256: str
     movie_vocabulary_sha256: str

@@ -18,7 +18,7 @@ from cf_pipeline.recommender.draws import TINY, normal
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from cf_pipeline.recommender.rating_sums import RatingSums
+    from cf_pipeline.recommender.blocks import Blocks
     from cf_pipeline.recommender.vocabulary import Vocabulary
 
 AGES = (0, 18, 25, 35, 45, 50, 56, math.inf)  # the bins of MovieLens 1M, in years
@@ -72,9 +72,7 @@ def movie_side_features(movies: pd.DataFrame, vocabulary: Vocabulary) -> npt.NDA
     return _rows(pd.concat([genres, decades], axis=1).set_axis(movies["movie"]), vocabulary)
 
 
-def low_rank_features(
-    met: RatingSums, met_by: RatingSums, side: Tensor, rank: int, seed: int
-) -> Tensor:
+def low_rank_features(met: Blocks, met_by: Blocks, side: Tensor, rank: int, seed: int) -> Tensor:
     """Return the truncated singular value decomposition P·S of one side's features, (n, rank).
 
     A row's features are a 1, which others it met in the training ratings, and its side features.
@@ -84,6 +82,8 @@ def low_rank_features(
     Martinsson & Tropp 2011, algorithms 4.4 and 5.1), reproducible for a `seed`. It needs a few
     tables of `rank` + OVERSAMPLING columns, and no copy of the ratings.
     """
+    if rank == 0:
+        return side.new_empty(len(side), 0)
     matrix = _Features.of(met, met_by, side)
     width = min(rank + OVERSAMPLING, *matrix.shape)
     generator = torch.Generator(side.device).manual_seed(seed)
@@ -107,14 +107,14 @@ class _Features(NamedTuple):
     part is `known` (n, 1 + any).
     """
 
-    met: RatingSums
-    met_by: RatingSums
+    met: Blocks
+    met_by: Blocks
     of_rows: Tensor
     of_columns: Tensor
     known: Tensor
 
     @classmethod
-    def of(cls, met: RatingSums, met_by: RatingSums, side: Tensor) -> Self:
+    def of(cls, met: Blocks, met_by: Blocks, side: Tensor) -> Self:
         known = torch.cat([side.new_ones(len(side), 1), side], dim=1)
         known[0] = 0  # the unknown
         of_rows, of_columns = (

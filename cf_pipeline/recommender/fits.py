@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from cf_pipeline.recommender.executors import LOCAL
 from cf_pipeline.recommender.factor_model import FactorModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from cf_pipeline.recommender.executors import Executor
     from cf_pipeline.recommender.features import SideFeatures
     from cf_pipeline.recommender.minibatches import EncodedRatings
     from cf_pipeline.recommender.posterior import Posterior
@@ -79,14 +81,17 @@ def constant_fit(
     return Fit(model, progress, time.perf_counter() - start)
 
 
-def resolve_device(name: str, sparse: bool) -> torch.device:
+def resolve_device(name: str, sparse: bool, executor: Executor = LOCAL) -> torch.device:
     """Return the torch device `name`; 'auto' is cuda where there is one, else mps, else cpu.
 
-    For what sums by `sparse` products, which mps does not have, 'auto' passes it over.
+    For what sums by `sparse` products, which mps does not have, 'auto' passes it over. Where the
+    work is done elsewhere by an `executor`, which has devices of its own, it is the cpu.
 
     Raises:
         ValueError: there is no such device here.
     """
+    if not executor.in_process:
+        return torch.device("cpu")
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")

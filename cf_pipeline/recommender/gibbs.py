@@ -14,41 +14,35 @@ after a burn-in are samples of the posterior, and the mean of what they predict 
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 from cf_pipeline.recommender.budget import both_sides
+from cf_pipeline.recommender.checkpoints import Checkpoints, checksum
+from cf_pipeline.recommender.draws import stream
+from cf_pipeline.recommender.executors import LOCAL, BlockError
 from cf_pipeline.recommender.features import low_rank_features
+from cf_pipeline.recommender.gibbs_progress import Samples, Seen, Sweep, kept_sweeps
 from cf_pipeline.recommender.gibbs_side import Side
 from cf_pipeline.recommender.likelihoods import GaussianLikelihood, Likelihood, OrdinalLikelihood
 from cf_pipeline.recommender.posterior import Posterior, Sample, levels_of
+from cf_pipeline.recommender.rating_scale import STARS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
 
+    from cf_pipeline.recommender.executors import Executor
     from cf_pipeline.recommender.features import SideFeatures
     from cf_pipeline.recommender.minibatches import EncodedRatings
+    from cf_pipeline.recommender.rating_scale import RatingScale
     from cf_pipeline.recommender.settings import GibbsSettings
 
-SWEEPS_BETWEEN_LINES = 25
-
-
-class Sweep(NamedTuple):
-    """Where the sampler stood after a sweep.
-
-    `validation_rmse`, in stars, is that of the mean of the samples so far; None during the burn-in
-    and without a validation part. `noise_std` is the mean standard deviation of a rating about what
-    is said of it, in stars (with the ordinal likelihood about 1, without unit); `user_std` and
-    `item_std` are those of a factor or bias about what the features say of it.
-    """
-
-    sweep: int
-    validation_rmse: float | None
-    noise_std: float
-    user_std: float
-    item_std: float
+SWEEPS_BETWEEN_LINES, SECONDS_BETWEEN_LINES = 25, 30.0
+USERS, ITEMS, OF_LIKELIHOOD = range(3)  # whose a stream of random numbers is
 
 
 class Sampled(NamedTuple):
@@ -64,28 +58,53 @@ def fit(
     settings: GibbsSettings,
     validation: EncodedRatings | None = None,
     log: Callable[[str], None] = lambda _: None,
+    executor: Executor = LOCAL,
+    folder: Path | None = None,
+    scale: RatingScale = STARS,
 ) -> Sampled:
     """Sample factors and biases of every user and item, on the device where the ratings are.
 
-    Samples are reproducible for `settings.seed`: bit for bit on a CPU, and on a GPU as far as its
-    sparse products are. Beside the sums of both sides, they take most of the memory: 4 bytes a
-    weight, and `settings.samples` times n_users + n_items times `settings.sampled_factors` + 1.
+    The priors are for stars: ratings of a `scale` are taken as if it were 1 to 5, and the samples
+    are of such. What is found is the same on every scale.
+
+    The ordinal likelihood draws a latent rating of each, which both sides share: it is fitted in
+    this process, whatever the `executor`.
+
+    Samples are reproducible for `settings.seed` and `settings.block_ratings`, whatever the
+    `executor`: bit for bit on a CPU, and on a GPU as far as its sparse products are. Beside the
+    sums of both sides, they take most of the memory: 4 bytes a weight, and `settings.samples` times
+    n_users + n_items times `settings.sampled_factors` + 1.
+
+    In `folder`, if any, is written down where the sampler stands, and from there it goes on.
 
     Raises:
+        BlockError: a block of ratings cannot be worked on.
         FloatingPointError: the sampler diverged.
         ValueError: the burn-in leaves no sweep, or all ratings are equal.
     """
-    sampler = Sampler(train, side, settings)
-    kept, seen = _kept_sweeps(settings), _Seen(validation)
-    samples, trace = _Samples(len(kept)), []
-    for sweep in range(1, settings.sweeps + 1):
-        try:
-            sampler.sweep()
-        except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # not in its __all__
-            raise FloatingPointError(
-                f"The sampler diverged in sweep {sweep} ({error}): give fewer sampled_factors, or "
-                "ratings of a smaller scale."
-            ) from error
+    if settings.likelihood == "ordinal" and not executor.in_process:
+        log("The ordinal likelihood is fitted in the run's own process.")
+        executor = LOCAL
+    sampler = Sampler(train, side, settings, executor, scale)
+    kept = kept_sweeps(settings)
+    seen = Seen(validation, scale, executor)
+    checkpoints = None
+    if folder:
+        about = {"settings": settings.model_dump(), "ratings": len(train.ratings)}
+        about |= {"users": len(side.users), "items": len(side.items)}
+        about |= {"validation": len(validation.ratings) if validation else 0}
+        about |= {"checksum": checksum(*train, *side, *(validation or ()))}
+        checkpoints = Checkpoints(folder, about, settings.checkpoint_seconds, log)
+    done, samples, trace = 0, Samples(len(kept)), list[Sweep]()
+    logged = time.monotonic()
+    if checkpoints and (found := checkpoints.load(train.ratings.device)):
+        done, trace = found.step, [Sweep(*row) for row in found.facts["trace"]]
+        sampler.restore(found.tensors)
+        seen.restore(found.tensors, found.facts["seen"])
+        for sample in found.added:
+            samples.add(Sample(**sample))
+    for sweep in range(done + 1, settings.sweeps + 1):
+        _sweep(sampler, sweep)
         if sweep > settings.burn_in:
             seen.add(sampler)
         if sweep in kept:
@@ -99,106 +118,113 @@ def fit(
                 sampler.items.prior_std,
             )
         )
-        if sweep % SWEEPS_BETWEEN_LINES == 0 or sweep == settings.sweeps:
+        late = time.monotonic() - logged > SECONDS_BETWEEN_LINES
+        if late or sweep % SWEEPS_BETWEEN_LINES == 0 or sweep == settings.sweeps:
+            logged = time.monotonic()
             known = {name: value for name, value in trace[-1]._asdict().items() if value}
             log(", ".join(f"{name} {value:.4g}" for name, value in known.items()))
+        if checkpoints and checkpoints.due:
+            facts = {"trace": trace, "seen": seen.count}
+            checkpoints.save(sweep, sampler.state | seen.state, facts, samples.each())
     posterior = Posterior.of_stacked(samples.stacked, sampler.levels, sampler.ordinal)
     if not sampler.ordinal:
-        posterior = posterior.calibrated(train)
+        posterior = posterior.calibrated(train, scale)
     return Sampled(posterior, trace)
 
 
-class Sampler:
-    """All unknowns of the model, and the sweep that draws each in turn."""
+def _sweep(sampler: Sampler, number: int) -> None:
+    try:
+        sampler.sweep(number)
+    except (BlockError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]  # not in its __all__
+        cause = error.__cause__ if isinstance(error, BlockError) else error
+        if not isinstance(cause, torch.linalg.LinAlgError):  # type: ignore[attr-defined]
+            raise
+        raise FloatingPointError(
+            f"The sampler diverged in sweep {number} ({error}): give fewer sampled_factors, or "
+            "ratings of a smaller scale."
+        ) from error
 
-    def __init__(self, train: EncodedRatings, side: SideFeatures, settings: GibbsSettings) -> None:
+
+class Sampler:
+    """All unknowns of the model, and the sweep that draws each in turn.
+
+    Random numbers are those of streams by (seed, side, sweep, what for, block): where a sweep
+    begins, it needs no more than `state`.
+    """
+
+    def __init__(
+        self,
+        train: EncodedRatings,
+        side: SideFeatures,
+        settings: GibbsSettings,
+        executor: Executor = LOCAL,
+        scale: RatingScale = STARS,
+    ) -> None:
         ratings = train.ratings
         n_users, n_items = len(side.users), len(side.items)
         rank, seed, width = settings.feature_rank, settings.seed, settings.sampled_factors + 1
-        generator = torch.Generator(ratings.device).manual_seed(seed)
         self.ordinal = settings.likelihood == "ordinal"
-        self.levels = levels_of(ratings, self.ordinal)
+        self.levels = scale.in_stars(levels_of(ratings, self.ordinal)).unique()
         if len(self.levels) < 2:
             raise ValueError(
                 f"All ratings are {self.levels.tolist()}, which says nothing of anybody: train on "
                 "ratings that differ."
             )
         of_users, of_items = both_sides(
-            train, n_users, n_items, settings.memory_gib, with_values=True, replaceable=self.ordinal
+            train,
+            n_users,
+            n_items,
+            settings,
+            with_values=True,
+            replaceable=self.ordinal,
+            scale=scale,
+            executor=executor,
         )
         self.users, self.items = (
-            Side(sums, low_rank_features(sums, others, known, rank, seed), width, generator)
-            for sums, others, known in (
-                (of_users, of_items, side.users),
-                (of_items, of_users, side.items),
+            Side(blocks, low_rank_features(blocks, others, known, rank, seed), width, (seed, which))
+            for which, blocks, others, known in (
+                (USERS, of_users, of_items, side.users),
+                (ITEMS, of_items, of_users, side.items),
             )
         )
         likelihood = OrdinalLikelihood if self.ordinal else GaussianLikelihood
-        self.likelihood: Likelihood = likelihood(train, n_users, self.levels, generator)
+        self.likelihood: Likelihood = likelihood(train, n_users, self.levels, scale)
+        self._key = seed, OF_LIKELIHOOD
+        self._whole = torch.ones_like(self.items.bias)
 
-    def sweep(self) -> None:
-        """Draw every unknown once."""
+    def sweep(self, number: int) -> None:
+        """Draw every unknown once; sweeps are numbered from 1."""
         users, items, likelihood = self.users, self.items, self.likelihood
-        likelihood.before_sweep(users, items)
-        users.draw_prior()
-        items.draw_prior()
-        moments = items.sums.moments(
-            users.table, users.bias + likelihood.mean, likelihood.precision
+        generator = stream(users.weights.device, *self._key, number)
+        likelihood.before_sweep(generator, users, items)
+        users.draw_prior(number)
+        items.draw_prior(number)
+        precision, mean = likelihood.precision, likelihood.mean
+        items.draw_weights(
+            number, users, mean, own_precision=self._whole, others_precision=precision
         )
-        items.draw_weights(moments, torch.ones_like(items.bias))
-        moments = users.sums.moments(items.table, items.bias + likelihood.mean)
-        residuals = users.draw_weights(moments, likelihood.precision)
-        likelihood.after_sweep(users, items, residuals)
+        drawn = users.draw_weights(number, items, mean, own_precision=precision, judged=True)
+        likelihood.after_sweep(generator, users, drawn)
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """All that the next sweep goes on from."""
+        return {
+            f"{part}.{name}": value
+            for part, of in self._parts.items()
+            for name, value in of.state.items()
+        }
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from where `state`, which may hold more, was taken."""
+        for part, of in self._parts.items():
+            of.restore({name: state[f"{part}.{name}"] for name in of.state})
+
+    @property
+    def _parts(self) -> dict[str, Side | Likelihood]:
+        return {"users": self.users, "items": self.items, "likelihood": self.likelihood}
 
     def sample(self) -> Sample:
         """Return where the unknowns stand."""
         of = self.likelihood
         return Sample(self.users.weights, self.items.weights, of.mean, of.precision, of.edges)
-
-
-class _Samples:
-    """Samples, stacked as they come: to stack them at the end would take as much room again."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._added = 0
-        self.stacked: Sample
-
-    def add(self, sample: Sample) -> None:
-        if not self._added:
-            self.stacked = Sample(*(value.new_empty(self._count, *value.shape) for value in sample))
-        for stack, value in zip(self.stacked, sample, strict=True):
-            stack[self._added] = value
-        self._added += 1
-
-
-class _Seen:
-    """The mean of what samples predict of the validation part, if there is one."""
-
-    def __init__(self, validation: EncodedRatings | None) -> None:
-        self._validation = validation
-        self._sum: Tensor | float = 0.0
-        self._count = 0
-        self.rmse: float | None = None
-
-    def add(self, sampler: Sampler) -> None:
-        """Add what the sampler predicts where it stands."""
-        if self._validation is None:
-            return
-        users, items, ratings = self._validation
-        posterior = Posterior.of([sampler.sample()], sampler.levels, sampler.ordinal)
-        self._sum = self._sum + posterior.predict_mean(users, items)
-        self._count += 1
-        self.rmse = (self._sum / self._count - ratings).square().mean().sqrt().item()
-
-
-def _kept_sweeps(settings: GibbsSettings) -> frozenset[int]:
-    """Return which of the sweeps after the burn-in are kept, evenly spaced, the last among them."""
-    after = settings.sweeps - settings.burn_in
-    if after < 1:
-        raise ValueError(
-            f"burn_in is {settings.burn_in} of {settings.sweeps} sweeps, which leaves no sample: "
-            "lower it, or raise sweeps."
-        )
-    count = min(settings.samples, after)
-    return frozenset(settings.sweeps - after * place // count for place in range(count))

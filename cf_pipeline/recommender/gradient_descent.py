@@ -18,6 +18,7 @@ from cf_pipeline.recommender.features import SideFeatures, low_rank_features
 from cf_pipeline.recommender.fits import Fit, constant_fit, resolve_y_range
 from cf_pipeline.recommender.minibatches import EncodedRatings, Minibatches
 from cf_pipeline.recommender.rating_scale import RatingScale
+from cf_pipeline.recommender.settings import BlockSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -137,7 +138,8 @@ def _features(
         train = EncodedRatings(*(column.cpu() for column in train))
         side = SideFeatures(*(features.cpu() for features in side))
     sizes = len(side.users), len(side.items)
-    users, items = both_sides(train, *sizes, settings.memory_gib, with_values=False)
+    blocks = BlockSettings(memory_gib=settings.memory_gib)  # their size decides next to nothing
+    users, items = both_sides(train, *sizes, blocks, with_values=False)
     rank, seed = settings.feature_rank, settings.seed
     return {
         "user": low_rank_features(users, items, side.users, rank, seed).to(device),

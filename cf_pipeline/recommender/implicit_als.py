@@ -18,14 +18,19 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from cf_pipeline.recommender.budget import both_sides
+from cf_pipeline.recommender.checkpoints import Checkpoints, checksum
 from cf_pipeline.recommender.draws import normal
+from cf_pipeline.recommender.executors import LOCAL, BlockError
 from cf_pipeline.recommender.features import low_rank_features
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from torch import Tensor
 
+    from cf_pipeline.recommender.blocks import Blocks
+    from cf_pipeline.recommender.executors import Executor
     from cf_pipeline.recommender.features import SideFeatures
     from cf_pipeline.recommender.minibatches import EncodedRatings
     from cf_pipeline.recommender.moments import Moments
@@ -51,21 +56,42 @@ def fit(
     side: SideFeatures,
     settings: RankingSettings,
     log: Callable[[str], None] = lambda _: None,
+    executor: Executor = LOCAL,
+    folder: Path | None = None,
 ) -> ImplicitFactors:
     """Fit by alternating least squares, on the device where the ratings are.
 
-    Factors are reproducible for `settings.seed`: bit for bit on a CPU, and on a GPU as far as its
-    sparse products are.
+    Factors are reproducible for `settings.seed`, whatever the `executor`: bit for bit on a CPU, and
+    on a GPU as far as its sparse products are. In `folder`, if any, is written down where the fit
+    stands, and from there it goes on.
+
+    Raises:
+        BlockError: a block of ratings cannot be worked on.
+        FloatingPointError: the regularization is too small beside the rest.
     """
     generator = torch.Generator(train.ratings.device).manual_seed(settings.seed)
-    users, items = sides(train, side, settings)
+    users, items = sides(train, side, settings, executor)
     items.factors = INITIAL_STD * normal(generator, *items.factors.shape)
     items.factors[0] = 0
-    for step in range(1, settings.iterations + 1):
+    checkpoints, done = None, 0
+    if folder:
+        about = {"settings": settings.model_dump(), "ratings": len(train.ratings)}
+        about |= {"users": len(side.users), "items": len(side.items)}
+        about |= {"checksum": checksum(*train, *side)}
+        checkpoints = Checkpoints(folder, about, settings.checkpoint_seconds, log)
+    if checkpoints and (found := checkpoints.load(train.ratings.device)):
+        done, items.factors = found.step, found.tensors["items"]
+        users.prior_mean, items.prior_mean = (
+            found.tensors[name] for name in ("users_prior", "items_prior")
+        )
+    for step in range(done + 1, settings.iterations + 1):
         users.solve(items.factors)
         items.solve(users.factors)
         if step % ITERATIONS_BETWEEN_LINES == 0:
             log(f"iteration {step} of {settings.iterations}")
+        if checkpoints and checkpoints.due:
+            priors = {"users_prior": users.prior_mean, "items_prior": items.prior_mean}
+            checkpoints.save(step, {"items": items.factors, **priors}, {})
     users.solve(items.factors)
     users.factors[0] = users.factors[1:].mean(dim=0)
     return ImplicitFactors(users.factors, items.factors)
@@ -75,7 +101,7 @@ class Side:
     """The users or the items: their factors (n, n_factors), and the factors' prior."""
 
     def __init__(
-        self, met: RatingSums, met_by: RatingSums, side: Tensor, settings: RankingSettings
+        self, met: Blocks, met_by: Blocks, side: Tensor, settings: RankingSettings
     ) -> None:
         """Take who rated what, by this side's rows and by the other's, and side features."""
         features = low_rank_features(met, met_by, side, settings.feature_rank, settings.seed)
@@ -91,21 +117,48 @@ class Side:
 
     def solve(self, others: Tensor) -> None:
         """Set all factors to their minimum given the other side's, and then B to its own."""
-        gram, nothing = others.T @ others, torch.zeros_like(others[:, 0])
-        for rows, moments in self._met.moments(others, nothing):
-            root, linear = normal_equations(
-                moments, gram, self._confidence, self.penalty[rows], self.prior_mean[rows]
-            )
-            self.factors[rows] = torch.cholesky_solve(linear, root).squeeze(2)
+        own = self.penalty, self.prior_mean
+        gram = others.T @ others
+        try:
+            for rows, factors in self._met.map(solve_block, own, others, gram, self._confidence):
+                self.factors[rows] = factors
+        except BlockError as error:
+            if isinstance(error.__cause__, FloatingPointError):
+                raise error.__cause__ from error
+            raise
         self.prior_mean = self._features @ (self._regression @ self.factors)
 
 
+def solve_block(
+    sums: RatingSums,
+    _: int,
+    penalty: Tensor,
+    prior_mean: Tensor,
+    others: Tensor,
+    gram: Tensor,
+    confidence: float,
+) -> Tensor:
+    """Return the factors (n_rows, d) of a block's rows at their minimum; see `normal_equations`.
+
+    `others` (n_columns, d) are the other side's factors, `penalty` (n_rows,) and `prior_mean`
+    (n_rows, d) the rows' own.
+
+    Raises:
+        FloatingPointError: the penalty is too small beside the rest.
+    """
+    factors = torch.empty_like(prior_mean)
+    for rows, moments in sums.moments(others, torch.zeros_like(others[:, 0])):
+        root, linear = normal_equations(moments, gram, confidence, penalty[rows], prior_mean[rows])
+        factors[rows] = torch.cholesky_solve(linear, root).squeeze(2)
+    return factors
+
+
 def sides(
-    train: EncodedRatings, side: SideFeatures, settings: RankingSettings
+    train: EncodedRatings, side: SideFeatures, settings: RankingSettings, executor: Executor = LOCAL
 ) -> tuple[Side, Side]:
     """Return the users and the items, before anything is fitted."""
     sizes = len(side.users), len(side.items)
-    users, items = both_sides(train, *sizes, settings.memory_gib, with_values=False)
+    users, items = both_sides(train, *sizes, settings, with_values=False, executor=executor)
     return Side(users, items, side.users, settings), Side(items, users, side.items, settings)
 
 

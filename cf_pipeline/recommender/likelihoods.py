@@ -20,11 +20,14 @@ from cf_pipeline.recommender.draws import (
     truncated_normal,
 )
 from cf_pipeline.recommender.posterior import between
+from cf_pipeline.recommender.rating_scale import STARS
 
 if TYPE_CHECKING:
-    from cf_pipeline.recommender.gibbs_side import Side
+    from collections.abc import Mapping
+
+    from cf_pipeline.recommender.gibbs_side import Drawn, Side
     from cf_pipeline.recommender.minibatches import EncodedRatings
-    from cf_pipeline.recommender.moments import Residuals
+    from cf_pipeline.recommender.rating_scale import RatingScale
 
 PRECISION_SHAPE = 5.0  # of a_u's prior Gamma(5, 5): how alike the users' precisions are
 SWEEPS_TO_ADAPT = 10  # in which the edges' proposal follows their uncertainty
@@ -42,46 +45,58 @@ class Likelihood(Protocol):
     precision: Tensor
     edges: Tensor
 
-    def before_sweep(self, users: Side, items: Side) -> None:
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """All that the next sweep goes on from."""
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from where `state` was taken."""
+
+    def before_sweep(self, generator: torch.Generator, users: Side, items: Side) -> None:
         """Draw what the sweep goes on from."""
 
-    def after_sweep(self, users: Side, items: Side, residuals: Residuals) -> None:
-        """Draw what depends on the sweep; `residuals` are those of the users as just drawn."""
+    def after_sweep(self, generator: torch.Generator, users: Side, drawn: Drawn) -> None:
+        """Draw what depends on the sweep; `drawn` are the users as just drawn."""
 
 
 class GaussianLikelihood:
     """Ratings have normal noise: r_ui ~ N(μ + η, 1 / (α a_u)), with α ~ Gamma(1, 1) and flat μ."""
 
     def __init__(
-        self, train: EncodedRatings, n_users: int, levels: Tensor, generator: torch.Generator
+        self, train: EncodedRatings, n_users: int, levels: Tensor, scale: RatingScale = STARS
     ) -> None:
-        self.mean = train.ratings.mean()
+        self.mean = scale.in_stars(train.ratings.mean())
         self.precision = torch.ones(n_users, device=levels.device)
         self.edges = between(levels)
         self._alpha = torch.ones_like(self.mean)
-        self._generator = generator
 
-    def before_sweep(self, users: Side, items: Side) -> None:
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """All that the next sweep goes on from."""
+        return {"mean": self.mean, "precision": self.precision, "alpha": self._alpha}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from where `state` was taken."""
+        self.mean, self.precision, self._alpha = (
+            state[name] for name in ("mean", "precision", "alpha")
+        )
+
+    def before_sweep(self, generator: torch.Generator, users: Side, items: Side) -> None:
         """Nothing: ratings are what they are."""
 
-    def after_sweep(self, users: Side, items: Side, residuals: Residuals) -> None:
+    def after_sweep(self, generator: torch.Generator, users: Side, drawn: Drawn) -> None:
         """Draw a_u, α and μ, each from its conjugate conditional (Gelman et al. 2013, 2.6)."""
-        counts = users.sums.counts
-        errors = users.sums.squared_errors(residuals.explained, items.bias + self.mean)
+        counts, errors = users.blocks.counts, drawn.errors
         relative = gamma(
-            self._generator,
-            PRECISION_SHAPE + counts / 2,
-            PRECISION_SHAPE + self._alpha * errors / 2,
+            generator, PRECISION_SHAPE + counts / 2, PRECISION_SHAPE + self._alpha * errors / 2
         )
-        self._alpha = gamma(
-            self._generator, 1 + counts.sum() / 2, 1 + (relative * errors).sum() / 2
-        )
+        self._alpha = gamma(generator, 1 + counts.sum() / 2, 1 + (relative * errors).sum() / 2)
         self.precision = self._alpha * relative
         total = (self.precision * counts).sum()
         self.mean = (
             self.mean
-            + (self.precision * residuals.sums).sum() / total
-            + normal(self._generator) * total.rsqrt()
+            + (self.precision * drawn.residuals).sum() / total
+            + normal(generator) * total.rsqrt()
         )
 
 
@@ -93,49 +108,67 @@ class OrdinalLikelihood:
     """
 
     def __init__(
-        self, train: EncodedRatings, n_users: int, levels: Tensor, generator: torch.Generator
+        self, train: EncodedRatings, n_users: int, levels: Tensor, scale: RatingScale = STARS
     ) -> None:
         self.mean = train.ratings.new_zeros(())
         self.precision = torch.ones(n_users, device=levels.device)
-        self._level = torch.bucketize(train.ratings, levels, out_int32=True)  # 0 … n_levels - 1
+        stars = scale.in_stars(train.ratings)
+        self._level = torch.bucketize(stars, levels, out_int32=True)  # 0 … n_levels - 1
         share = torch.bincount(self._level, minlength=len(levels)) / len(self._level)
         # As if η had the variance of the noise: from far off, the scale takes long to settle.
         self.edges = math.sqrt(2) * ndtri(share.cumsum(0)[:-1])
         self._train = train
-        self._generator = generator
         self._sweeps_to_adapt = SWEEPS_TO_ADAPT
-        self._spread: Tensor
+        self._spread = torch.eye(len(self.edges), device=levels.device)
 
-    def before_sweep(self, users: Side, items: Side) -> None:
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """All that the next sweep goes on from."""
+        return {
+            "precision": self.precision,
+            "edges": self.edges,
+            "spread": self._spread,
+            "sweeps_to_adapt": torch.tensor(self._sweeps_to_adapt),
+        }
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from where `state` was taken."""
+        self.precision, self.edges, self._spread, left = (
+            state[name] for name in ("precision", "edges", "spread", "sweeps_to_adapt")
+        )
+        self._sweeps_to_adapt = int(left)
+
+    def before_sweep(self, generator: torch.Generator, users: Side, items: Side) -> None:
         """Draw the edges, and with them the latent ratings."""
         eta = torch.cat([_eta(users, items, piece) for piece in self._train.pieces()])
         root = self.precision[self._train.users].sqrt()
-        self._draw_edges(eta, root)
+        self._draw_edges(generator, eta, root)
         low, high = self._ends(self.edges, eta, root)
-        latent = eta + truncated_normal(self._generator, low, high) / root
-        users.sums.replace(latent)
-        items.sums.replace(latent)
+        latent = eta + truncated_normal(generator, low, high) / root
+        users.blocks.replace(latent)
+        items.blocks.replace(latent)
 
-    def after_sweep(self, users: Side, items: Side, residuals: Residuals) -> None:
+    def after_sweep(self, generator: torch.Generator, users: Side, drawn: Drawn) -> None:
         """Draw a_u from its conjugate conditional."""
-        errors = users.sums.squared_errors(residuals.explained, items.bias)
         self.precision = gamma(
-            self._generator, PRECISION_SHAPE + users.sums.counts / 2, PRECISION_SHAPE + errors / 2
+            generator,
+            PRECISION_SHAPE + users.blocks.counts / 2,
+            PRECISION_SHAPE + drawn.errors / 2,
         )
 
-    def _draw_edges(self, eta: Tensor, root: Tensor) -> None:
+    def _draw_edges(self, generator: torch.Generator, eta: Tensor, root: Tensor) -> None:
         """Draw by Metropolis' rule; the proposal is about as wide as the edges are uncertain."""
         if self._sweeps_to_adapt:  # were it to follow them for ever, the rule would have to know
             self._sweeps_to_adapt -= 1
             self._spread = torch.linalg.cholesky(torch.linalg.inv(self._information(eta, root)))
         n_edges = len(self.edges)
-        step = STEP / math.sqrt(n_edges) * self._spread @ normal(self._generator, n_edges)
+        step = STEP / math.sqrt(n_edges) * self._spread @ normal(generator, n_edges)
         proposal = self.edges + step
         proposed, present = (
             normal_probability(*self._ends(edges, eta, root)).log().sum(dtype=torch.float64)
             for edges in (proposal, self.edges)
         )
-        uniform = torch.rand((), generator=self._generator, device=eta.device)
+        uniform = torch.rand((), generator=generator, device=eta.device)
         if (proposal.diff() > 0).all() and uniform.log() < proposed - present:
             self.edges = proposal
 

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self, cast
 
 import numpy as np
 import pandas as pd
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
     from torch import Tensor
 
-    from cf_pipeline.recommender.split_files import Part
     from cf_pipeline.recommender.vocabulary import Vocabulary
 
 
@@ -47,11 +46,12 @@ class EncodedRatings(NamedTuple):
         )
 
     @classmethod
-    def load(cls, directory: Path, part: Part, device: str | torch.device = "cpu") -> Self:
+    def load(cls, directory: Path, part: str, device: str | torch.device = "cpu") -> Self:
         """Return a part that `encoding.encode_split` wrote into `directory`.
 
         On the CPU the files are mapped: what is not looked at takes no memory. Nothing that is
-        written into the tensors reaches the files.
+        written into the tensors reaches the files. Pickled, such ratings are the names of their
+        files, and elsewhere are mapped anew.
 
         Raises:
             FileNotFoundError: a file is missing.
@@ -68,7 +68,11 @@ class EncodedRatings(NamedTuple):
                     f"{column.shape}: materialize vocabularies again."
                 )
             columns.append(torch.from_numpy(column).to(device))
-        return cls(*columns)
+        if torch.device(device).type != "cpu":
+            return cls(*columns)
+        mapped = _MappedRatings(*columns)
+        mapped.source = directory.absolute(), part
+        return cast("Self", mapped)
 
     @classmethod
     def concatenate(
@@ -80,16 +84,16 @@ class EncodedRatings(NamedTuple):
         columns = zip(*batches, strict=True)
         return cls(*(torch.from_numpy(np.concatenate(column)).to(device) for column in columns))
 
-    def take(self, rows: Tensor | slice) -> Self:
+    def take(self, rows: Tensor | slice) -> EncodedRatings:
         """Return the ratings at `rows`: indices, a mask or a slice."""
-        return type(self)(*(column[rows] for column in self))
+        return EncodedRatings(*(column[rows] for column in self))
 
-    def pieces(self) -> Iterator[Self]:
+    def pieces(self) -> Iterator[EncodedRatings]:
         """Yield all ratings, RATINGS_AT_ONCE at a time; one piece without any, if there is none."""
         for start in range(0, max(1, len(self.ratings)), RATINGS_AT_ONCE):
             yield self.take(slice(start, start + RATINGS_AT_ONCE))
 
-    def carve(self, fraction: float, seed: int) -> tuple[Self, Self]:
+    def carve(self, fraction: float, seed: int) -> tuple[EncodedRatings, EncodedRatings]:
         """Return the ratings without a random `fraction` of them, and those: one at least.
 
         For a `seed` they are the same on every device, so that what was not seen on one is not
@@ -98,6 +102,33 @@ class EncodedRatings(NamedTuple):
         Raises:
             ValueError: nothing would be left.
         """
+        carved = self._carved(fraction, seed)
+        return self._where(~carved), self._where(carved)
+
+    def carve_into(
+        self, directory: Path, fraction: float, seed: int
+    ) -> tuple[EncodedRatings, EncodedRatings]:
+        """Return what `carve` does, on the CPU from files that are written into `directory`.
+
+        Raises:
+            OSError: there is no room.
+            ValueError: nothing would be left.
+        """
+        from cf_pipeline.recommender.encoding import write_encoded
+
+        directory.mkdir(parents=True, exist_ok=True)
+        carved = self._carved(fraction, seed)
+        found = []
+        for part, mask in (("rest", ~carved), ("carved", carved)):
+            pieces = (
+                [column.cpu().numpy() for column in some] for some in self._pieces_where(mask)
+            )
+            write_encoded(pieces, int(mask.sum()), directory, part)
+            found.append(EncodedRatings.load(directory, part, self.ratings.device))
+        return found[0], found[1]
+
+    def _carved(self, fraction: float, seed: int) -> Tensor:
+        """Return a mask (n,) of a random `fraction`, the same on every device."""
         n = len(self.ratings)
         n_carved = max(1, round(fraction * n))
         if n_carved >= n:
@@ -108,14 +139,26 @@ class EncodedRatings(NamedTuple):
         order = _permutation(n, torch.Generator().manual_seed(seed))
         carved = torch.zeros(n, dtype=torch.bool)
         carved[order[:n_carved]] = True
-        carved = carved.to(self.ratings.device)
-        return self._where(~carved), self._where(carved)
+        return carved.to(self.ratings.device)
 
-    def _where(self, mask: Tensor) -> Self:
+    def _where(self, mask: Tensor) -> EncodedRatings:
         """Return the ratings where the mask is true; by pieces, as indices take 8 bytes each."""
+        return EncodedRatings(*map(torch.cat, zip(*self._pieces_where(mask), strict=True)))
+
+    def _pieces_where(self, mask: Tensor) -> Iterator[EncodedRatings]:
         masks = mask.split(RATINGS_AT_ONCE)
-        parts = [piece.take(here) for piece, here in zip(self.pieces(), masks, strict=True)]
-        return type(self)(*map(torch.cat, zip(*parts, strict=True)))
+        return (piece.take(here) for piece, here in zip(self.pieces(), masks, strict=True))
+
+
+class _MappedRatings(EncodedRatings):
+    """Ratings in files that are mapped into memory."""
+
+    source: tuple[Path, str] | None = None  # of what `_replace` makes of them
+
+    def __reduce__(self) -> tuple[Callable[..., EncodedRatings], tuple[object, ...]]:
+        if self.source is None:
+            return EncodedRatings, tuple(self)
+        return EncodedRatings.load, self.source
 
 
 class Minibatches:

@@ -25,7 +25,7 @@ from cf_pipeline.recommender.draws import (
     normal_probability,
     truncated_normal_mean,
 )
-from cf_pipeline.recommender.rating_scale import MOST_LEVELS
+from cf_pipeline.recommender.rating_scale import MOST_LEVELS, STARS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -166,15 +166,17 @@ class Posterior:
         chosen = torch.linspace(count - 1, 0, min(n_samples, count)).round().long().flip(0)
         return replace(self, **{name: getattr(self, name)[chosen] for name in Sample._fields})
 
-    def calibrated(self, train: EncodedRatings) -> Self:
+    def calibrated(self, train: EncodedRatings, scale: RatingScale = STARS) -> Self:
         """Return the posterior with edges at which every level is as likely as it is frequent.
 
         With normal noise about a rating, the edges between levels are nobody's parameters, and half
         way between them is not where people change from one to the next. Here the mean probability
-        of at most a level, over training ratings, is the share of those ratings.
+        of at most a level, over training ratings, is the share of those ratings. The samples are of
+        ratings as stars; `scale` is that of `train`.
         """
         step = math.ceil(len(train.ratings) / RATINGS_TO_CALIBRATE)
         users, items, ratings = train.take(slice(None, None, step))
+        ratings = scale.in_stars(ratings)
         predicted = self.predict(users, items)
         share = (ratings.unsqueeze(1) <= between(self.levels)).float().mean(dim=0)
         low, high = self.levels[:-1] - 1, self.levels[1:] + 1

@@ -24,8 +24,9 @@ from cf_pipeline.recommender.bootstrap import (
     rmse_difference,
 )
 from cf_pipeline.recommender.datasets import STARS
+from cf_pipeline.recommender.list_quality import ndcg_by_user
 from cf_pipeline.recommender.minibatches import EncodedRatings
-from cf_pipeline.recommender.ranking_model import ndcg_by_user, orders
+from cf_pipeline.recommender.ranking_model import orders
 from cf_pipeline.recommender.rating_scale import RatingScale
 from cf_pipeline.recommender.rating_table import Origin
 from cf_pipeline.recommender.row_differences import without

@@ -12,11 +12,9 @@ left out.
 
 from __future__ import annotations
 
-import math
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from pydantic import BaseModel, Field, FiniteFloat
@@ -24,28 +22,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from cf_pipeline.recommender import implicit_als, ranking_metrics
 from cf_pipeline.recommender.bounded import read_at_most
 from cf_pipeline.recommender.factor_model import MOST_HEADER_BYTES, FactorModel, ModelFileError
 from cf_pipeline.recommender.fold_in import fold_in
 from cf_pipeline.recommender.implicit_als import ImplicitFactors, normal_equations, row_penalty
 from cf_pipeline.recommender.moments import Moments
-from cf_pipeline.recommender.rating_scale import RatingScale
 from cf_pipeline.recommender.settings import RankingSettings
-from cf_pipeline.recommender.top_items import Seen, top_items
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from cf_pipeline.recommender.features import SideFeatures
     from cf_pipeline.recommender.minibatches import EncodedRatings
     from cf_pipeline.recommender.vocabulary import Vocabulary
 
 FACTORS = "ranking.safetensors"
 SHAPE = "ranking.json"
-WEIGHTS = tuple(step / 50 for step in range(13))  # 0 … 0.24
-LEAST_STD = 1e-3  # of ratings about predictions, in quarters of the rating scale
-USERS_TO_TUNE = 10_000
 REMEDY = "Materialize ranking_model again."
 
 
@@ -55,25 +44,6 @@ class RankingShape(BaseModel):
     weight: FiniteFloat
     rating_std: FiniteFloat = Field(gt=0)
     settings: RankingSettings
-
-
-class Weighed(NamedTuple):
-    """What lists with a `weight` came to on rows set aside: NDCG@10 of all, and of liked items."""
-
-    weight: float
-    ndcg_all: float
-    ndcg_liked: float
-
-
-class Judged(NamedTuple):
-    """How lists did, counting `all` held-out ratings, and those that were `liked`.
-
-    None where no such rating is of a user and an item that are known. Where all ratings of the
-    training part are alike, none tells what was liked.
-    """
-
-    all: ranking_metrics.RankingReport | None
-    liked: ranking_metrics.RankingReport | None
 
 
 @dataclass(frozen=True)
@@ -162,18 +132,6 @@ class RankingModel:
         return cls(rating, implicit, shape.weight, shape.rating_std, shape.settings)
 
 
-@dataclass(frozen=True)
-class RankingFit:
-    """A fitted model, how its weight was found, and the wall time of its own fit in `seconds`.
-
-    The time is that of the implicit factors, fitted to all ratings given.
-    """
-
-    model: RankingModel
-    weights: Sequence[Weighed]
-    seconds: float
-
-
 def rating_users(rating: FactorModel) -> Tensor:
     """Return each user's [p', 1], (n_users, n_factors + 1); without biases the 1 meets a 0."""
     factors = rating.user_factors.weight.detach()
@@ -202,114 +160,6 @@ def orders(model: RankingModel, train: EncodedRatings) -> dict[str, tuple[Tensor
     }
     if not model.rating.rating_scale.is_constant:
         found["predicted_rating"] = rating_users(model.rating), rating_items(model.rating)
-    return found
-
-
-@torch.no_grad()
-def fit(
-    train: EncodedRatings,
-    side: SideFeatures,
-    rating: FactorModel,
-    settings: RankingSettings,
-    rest: EncodedRatings,
-    validation: EncodedRatings,
-    rating_of_rest: FactorModel,
-    log: Callable[[str], None] = lambda _: None,
-) -> RankingFit:
-    """Fit to `train`, with `rating` as the model of ratings, and find the weight of it.
-
-    The weight is chosen on `validation`, rows of `train`, with models fitted to the `rest` of it:
-    `rating_of_rest`, which has not seen them, and implicit factors. It is the one of WEIGHTS whose
-    lists have the greatest sum of NDCG@10 counting all items that were rated and counting those
-    that were liked. Where all ratings are alike, it is 0.
-    """
-    log("Fitting without the rows set aside, to weigh the predicted rating.")
-    implicit = implicit_als.fit(rest, side, settings)
-    predicted = rating_of_rest.predict_indices(validation.users, validation.items)
-    rmse = (predicted - validation.ratings).square().mean().sqrt().item()
-    rating_std = max(LEAST_STD * rating.rating_scale.star, rmse)
-    unweighed = RankingModel(rating_of_rest, implicit, 0.0, rating_std, settings)
-    tried = WEIGHTS[:1] if rating.rating_scale.is_constant else WEIGHTS
-    weights = _weigh(unweighed, rest, validation, tried)
-    best = max(weights, key=lambda weighed: weighed.ndcg_all + weighed.ndcg_liked)
-    log(f"Weight {best.weight:g}, NDCG@10 {best.ndcg_all:.4f}, of liked {best.ndcg_liked:.4f}.")
-    start = time.perf_counter()
-    factors = implicit_als.fit(train, side, settings, log)
-    seconds = time.perf_counter() - start
-    return RankingFit(
-        RankingModel(rating, factors, best.weight, rating_std, settings), weights, seconds
-    )
-
-
-def refit(
-    model: RankingModel, ratings: EncodedRatings, side: SideFeatures, rating: FactorModel
-) -> RankingModel:
-    """Return a model with the settings and the weight of another one, fitted to other ratings.
-
-    `rating` is the factor model that was fitted to them.
-    """
-    return replace(model, rating=rating, implicit=implicit_als.fit(ratings, side, model.settings))
-
-
-def judge(users: Tensor, items: Tensor, train: EncodedRatings, test: EncodedRatings) -> Judged:
-    """Judge the lists of the items of the greatest products `users` (n_users, d) · `items`.
-
-    `items` are (n_items, d). Candidates are the items of `train`, which may be fewer, but for what
-    the user rated there.
-    """
-    lists, counts = _lists(users, items, train, test)
-    scale = RatingScale.of(train.ratings)
-    reports = []
-    for at_least in (-math.inf, math.inf if scale.is_constant else scale.liked):
-        relevant = ranking_metrics.relevant(test, at_least)
-        known = bool((relevant[1] > 0).any())
-        reports.append(
-            ranking_metrics.evaluate(lists, *relevant, counts, len(users) - 1) if known else None
-        )
-    return Judged(*reports)
-
-
-def ndcg_by_user(
-    users: Tensor, items: Tensor, train: EncodedRatings, test: EncodedRatings
-) -> tuple[Tensor, Tensor]:
-    """Return who is judged, int64 (n,), and the NDCG@10 of each one's list, float32 (n,).
-
-    Arguments and protocol are those of `judge`, counting all held-out ratings.
-    """
-    lists, counts = _lists(users, items, train, test)
-    relevant = ranking_metrics.relevant(test, -math.inf)
-    return ranking_metrics.ndcg_by_user(lists, *relevant, len(counts))
-
-
-def _lists(
-    users: Tensor, items: Tensor, train: EncodedRatings, test: EncodedRatings
-) -> tuple[Tensor, Tensor]:
-    """Return the list of each user that is judged, and each item's number of training ratings."""
-    counts = torch.bincount(train.items, minlength=len(items))
-    candidates = counts > 0
-    candidates[0] = True  # never listed, but index 0 as it is among all
-    place = candidates.cumsum(0) - 1
-    seen = Seen.of(train.users, place[train.items], len(users))
-    judged = test.users.unique().long()  # nobody else's list is looked at
-    best = top_items(users[judged], items[candidates], seen.take(judged), ranking_metrics.DEPTH)
-    lists = torch.zeros(len(users), best.items.shape[1], dtype=torch.long, device=counts.device)
-    lists[judged] = candidates.nonzero().squeeze(1)[best.items]
-    return lists, counts
-
-
-def _weigh(
-    model: RankingModel,
-    rest: EncodedRatings,
-    validation: EncodedRatings,
-    weights: Sequence[float],
-) -> list[Weighed]:
-    step = math.ceil(len(model.implicit.users) / USERS_TO_TUNE)
-    some = validation.take(validation.users % step == 0)
-    found = []
-    for weight in weights:
-        weighed = replace(model, weight=weight)
-        judged = judge(weighed.users, weighed.items, rest, some)
-        found.append(Weighed(weight, *(report.ndcg_at_10 if report else 0.0 for report in judged)))
     return found
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cf_pipeline.recommender import distillation, ranking_model
+from cf_pipeline.recommender import distillation, list_quality, ranking_fit
 from cf_pipeline.recommender.cross_validation import encode_parts
 from cf_pipeline.recommender.features import SideFeatures
 from cf_pipeline.recommender.settings import VALIDATION_FRACTION
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from cf_pipeline.recommender.cross_validation import Score
-    from cf_pipeline.recommender.ranking_model import Judged
+    from cf_pipeline.recommender.list_quality import Judged
     from cf_pipeline.recommender.settings import GibbsSettings, RankingSettings
     from cf_pipeline.recommender.splits import Mask
 
@@ -45,9 +45,9 @@ def score_ranking_model(
     rating, rating_of_rest = (
         distillation.fit(part, side, rating_settings).model for part in (train, rest)
     )
-    model = ranking_model.fit(train, side, rating, settings, rest, validation, rating_of_rest).model
+    model = ranking_fit.fit(train, side, rating, settings, rest, validation, rating_of_rest).model
     seconds = time.perf_counter() - start
-    return _score(ranking_model.judge(model.users, model.items, train, test), seconds)
+    return _score(list_quality.judge(model.users, model.items, train, test), seconds)
 
 
 def score_popularity(ratings: pd.DataFrame, in_test: Mask) -> Score:
@@ -56,7 +56,7 @@ def score_popularity(ratings: pd.DataFrame, in_test: Mask) -> Score:
     start = time.perf_counter()
     counts = torch.bincount(train.items, minlength=len(known[1])).float().unsqueeze(1)
     seconds = time.perf_counter() - start
-    return _score(ranking_model.judge(torch.ones(len(known[0]), 1), counts, train, test), seconds)
+    return _score(list_quality.judge(torch.ones(len(known[0]), 1), counts, train, test), seconds)
 
 
 def _score(judged: Judged, seconds: float) -> Score:

@@ -1,16 +1,15 @@
-"""The checks of ratings in a parquet file, which may be longer than memory."""
+"""The checks of ratings in parquet files, which may be longer than memory."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from cf_pipeline.recommender.distinct import Distinct
+from cf_pipeline.recommender.executors import LOCAL
+from cf_pipeline.recommender.pairs import PairKeys, repeated_pairs
 from cf_pipeline.recommender.rating_table import Origin
+from cf_pipeline.recommender.table_files import blocks, read_schema
 from cf_pipeline.recommender.validation import (
     DUPLICATES,
     EXAMPLES,
@@ -21,41 +20,59 @@ from cf_pipeline.recommender.validation import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-PAIRS = 1 << 25  # whose keys are sorted at once: 256 MiB
+    import pyarrow as pa
+
+    from cf_pipeline.recommender.executors import Executor
+    from cf_pipeline.recommender.pairs import Keys
+    from cf_pipeline.recommender.table_files import Block
 
 
-def check_ratings_file(path: Path) -> None:
-    """Hold the ratings of a parquet file, as `ratings` writes it, to every rule of RATINGS_CHECKS.
+def check_ratings_files(ratings: Sequence[Path], executor: Executor = LOCAL) -> None:
+    """Hold the ratings of a table, as `ratings` writes it, to every rule of RATINGS_CHECKS.
 
-    It takes memory for a row group and for the keys of PAIRS ratings, however many there are.
+    A task takes memory for a row group, or for the keys of a pass of `pairs`, however many ratings
+    there are. Rows are counted through all files.
 
     Raises:
         BadRatingsError: a rule is broken; it says which, how often, and where.
-        ValueError: the file does not say of which dataset it is.
+        ValueError: the files do not say of which dataset they are, or are damaged.
     """
-    with pq.ParquetFile(path) as file:
-        origin = Origin.read(file.schema_arrow)
-        faults = _Faults()
-        for row, table in _row_groups(file, file.schema_arrow.names):
-            frame = table.select(["rating", "timestamp"]).to_pandas()
-            for name, rows in broken_rows(frame, origin.scale, origin.first_rating).items():
-                faults.add(name, table, row, rows.to_numpy(bool))
-        pairs = _Pairs(file)
-        repeated = pairs.repeated()
-        if len(repeated):
-            for row, table in _row_groups(file, file.schema_arrow.names):
-                faults.add(DUPLICATES, table, row, _among(pairs.keys(table), repeated))
-        refuse(faults.found, file.metadata.num_rows, origin.scale)
+    origin = Origin.read(read_schema(ratings))
+    of_table = blocks(ratings)
+    tasks = [block.task() for block in of_table]
+    faults = _Faults()
+    for found in executor.map(_broken, tasks, origin):
+        faults.merge(found)
+    keys_of = PairKeys.of(ratings, executor)
+    repeated = repeated_pairs(ratings, keys_of, executor)
+    if len(repeated):
+        for found in executor.map(_among, tasks, keys_of, repeated):
+            faults.merge(found)
+    refuse(faults.found, sum(block.rows for block in of_table), origin.scale)
 
 
-def _among(keys: np.ndarray, few: np.ndarray) -> np.ndarray:
-    """Return which keys are in `few`, ascending and not empty."""
-    places = np.searchsorted(few, keys)
-    found: np.ndarray = few[np.minimum(places, len(few) - 1)] == keys
-    return found
+def _broken(block: Block, origin: Origin) -> dict[str, Fault]:
+    """Return what breaks those rules that a row breaks by itself."""
+    faults = _Faults()
+    for row, table in block.tables():
+        frame = table.select(["rating", "timestamp"]).to_pandas()
+        for name, rows in broken_rows(frame, origin.scale, origin.first_rating).items():
+            faults.add(name, table, row, rows.to_numpy(bool))
+    return faults.found
+
+
+def _among(block: Block, keys_of: PairKeys, repeated: Keys) -> dict[str, Fault]:
+    """Return which rows have keys that are repeated: ascending, and not empty."""
+    faults = _Faults()
+    for row, table in block.tables():
+        keys = keys_of(table)
+        places = np.searchsorted(repeated, keys)
+        there = repeated[np.minimum(places, len(repeated) - 1)] == keys
+        faults.add(DUPLICATES, table, row, there)
+    return faults.found
 
 
 class _Faults:
@@ -65,63 +82,16 @@ class _Faults:
         self.found: dict[str, Fault] = {}
 
     def add(self, name: str, table: pa.Table, row: int, broken: np.ndarray) -> None:
-        """Add the broken rows of `table`, whose first is row `row` of the file."""
+        """Add the broken rows of `table`, whose first is row `row` of the whole table."""
         places = np.flatnonzero(broken)
-        if not len(places):
-            return
-        before = self.found.get(name, Fault(0, []))
-        few = places[: EXAMPLES - len(before.examples)]
-        frame = table.take(few).to_pandas().set_axis(few + row)
-        self.found[name] = Fault(before.count + len(places), [*before.examples, *examples(frame)])
+        if len(places):
+            few = places[:EXAMPLES]
+            frame = table.take(few).to_pandas().set_axis(few + row)
+            self.merge({name: Fault(len(places), examples(frame))})
 
-
-class _Pairs:
-    """Keys of (user, movie): int64, equal for equal pairs only."""
-
-    def __init__(self, file: pq.ParquetFile) -> None:
-        self._file = file
-        self._codes = {name: _codes(file, name) for name in ("user", "movie")}
-
-    def keys(self, table: pa.Table) -> np.ndarray:
-        """Return the key of each row, (n,)."""
-        users, movies = (code(table[name]) for name, code in self._codes.items())
-        keys: np.ndarray = (users.astype(np.int64) << 32) | movies
-        return keys
-
-    def repeated(self) -> np.ndarray:
-        """Return, ascending, the keys that more than one row has."""
-        n_passes = -(-self._file.metadata.num_rows // PAIRS)
-        found = [self._repeated(number, n_passes) for number in range(n_passes)]
-        return np.sort(np.concatenate([np.empty(0, np.int64), *found]))
-
-    def _repeated(self, number: int, n_passes: int) -> np.ndarray:
-        """Look only at the users of one of so many passes."""
-        parts = []
-        for _, table in _row_groups(self._file, ["user", "movie"]):
-            keys = self.keys(table)
-            parts.append(keys[(keys >> 32) % n_passes == number] if n_passes > 1 else keys)
-        keys = np.concatenate(parts)
-        del parts
-        keys.sort()
-        return np.unique(keys[1:][keys[1:] == keys[:-1]])
-
-
-def _codes(file: pq.ParquetFile, name: str) -> Callable[[pa.ChunkedArray], np.ndarray]:
-    """Return what numbers the ids of a column with int32: MovieLens' ids are such numbers."""
-    if file.schema_arrow.field(name).type == pa.int32():
-        return lambda column: column.to_numpy()
-    distinct = Distinct()
-    for _, table in _row_groups(file, [name]):
-        for chunk in table[name].chunks:
-            distinct.add(chunk)
-    ids = distinct.sorted()
-    return lambda column: pc.index_in(column, ids).to_numpy()
-
-
-def _row_groups(file: pq.ParquetFile, columns: list[str]) -> Iterator[tuple[int, pa.Table]]:
-    """Yield each row group as a table, and the row of the file that it begins with."""
-    row = 0
-    for number in range(file.num_row_groups):
-        table = file.read_row_group(number, columns=columns, use_threads=False)
-        yield row, table
-        row += table.num_rows
+    def merge(self, later: Mapping[str, Fault]) -> None:
+        """Add the faults of later rows."""
+        for name, fault in later.items():
+            before = self.found.get(name, Fault(0, []))
+            few = [*before.examples, *fault.examples][:EXAMPLES]
+            self.found[name] = Fault(before.count + fault.count, few)

@@ -63,6 +63,10 @@ class RatingScale(NamedTuple):
             return self.low - reach, self.high + reach
         return self.low - self.star, self.high + self.star / 2
 
+    def in_stars(self, ratings: Tensor) -> Tensor:
+        """Return ratings of this scale as if it were 1 to 5, which those of that one are."""
+        return ratings if self == STARS else 1 + (ratings - self.low) / self.star
+
     def words(self, rating: float) -> str:
         """Return a rating as people say it: '4 stars', or of other scales than of 5 'rated 87'.
 
@@ -73,6 +77,9 @@ class RatingScale(NamedTuple):
         if self.low >= 0 and 1 < self.high <= 5:
             return f"{rating:g} star{'' if rating == 1 else 's'}"
         return f"rated {round(rating, 2):g}"
+
+
+STARS = RatingScale(1, 5)
 
 
 def nearest_levels(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, NamedTuple
+from copy import copy
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import torch
 
@@ -97,11 +99,24 @@ class RatingSums:
         self._values = None if values is None else empty(n, values.dtype, keep)
         self._order = empty(n, torch.int32, keep) if replaceable else None
         self._place(rows, columns, values, n_rows, bounds[:-1])
-        longest = max(int(block.starts[-1]) for block in self._blocks)
-        of_a_row = int(self.counts.max())
-        kind = torch.get_default_dtype() if values is None else values.dtype
-        n_ones = min(longest, max(RATINGS_AT_ONCE, of_a_row))
-        self._ones = torch.ones(n_ones, dtype=kind, device=self._device)
+        self._kind = torch.get_default_dtype() if values is None else values.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where products are taken."""
+        return self._device
+
+    def to(self, device: torch.device) -> Self:
+        """Return the sums with all that is in memory on another device."""
+        if device == self._device:
+            return self
+        moved = copy(self)
+        moved._device = device
+        for name in ("counts", "_columns", "_values"):
+            tensor = getattr(self, name)
+            setattr(moved, name, tensor if tensor is None else tensor.to(device))
+        moved._blocks = [block._replace(starts=block.starts.to(device)) for block in self._blocks]
+        return moved
 
     def _place(
         self, rows: Tensor, columns: Tensor, values: Tensor | None, n_rows: int, free: Tensor
@@ -216,7 +231,7 @@ class RatingSums:
                 continue
             here = slice(block.first + first, block.first + stop)
             columns = self._columns[here].to(self._device)
-            ones = self._ones[: stop - first]
+            ones = _ones(stop - first, self._kind, self._device)
             values = ones if self._values is None else self._values[here].to(self._device)
             shape = rows.stop - rows.start, block.columns.stop - block.columns.start
             starts = starts - first
@@ -229,3 +244,13 @@ class RatingSums:
     def _key(self, rows: Tensor, columns: Tensor, n_rows: int) -> Tensor:
         """Return a number for each row of each block, in the order in which they are kept."""
         return (columns // self._width).long() * n_rows + rows
+
+
+def _ones(n: int, kind: torch.dtype, device: torch.device) -> Tensor:
+    return _many_ones(1 << (n - 1).bit_length(), kind, device)[:n]
+
+
+@lru_cache(maxsize=4)
+def _many_ones(n: int, kind: torch.dtype, device: torch.device) -> Tensor:
+    """Return ones that all blocks share: of their own they would take as much as the ratings."""
+    return torch.ones(n, dtype=kind, device=device)

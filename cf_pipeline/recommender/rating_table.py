@@ -72,11 +72,23 @@ class Summary:
         self._movies.add(batch["movie"])
         self._sum += pc.sum(batch["rating"]).as_py() or 0.0
         self._untimed += batch["timestamp"].null_count
-        for name, seen in self._extremes.items():
+        for name in self._extremes:
             found = pc.min_max(batch[name])
-            both = [*seen, found["min"].as_py(), found["max"].as_py()]
-            known = [value for value in both if value is not None]
-            self._extremes[name] = [min(known), max(known)] if known else []
+            self._extend(name, [found["min"].as_py(), found["max"].as_py()])
+
+    def merge(self, other: Self) -> None:
+        """Add the ratings that were added to another one."""
+        self.rows += other.rows
+        self._users.add(other._users.sorted())
+        self._movies.add(other._movies.sorted())
+        self._sum += other._sum
+        self._untimed += other._untimed
+        for name, extremes in other._extremes.items():
+            self._extend(name, extremes)
+
+    def _extend(self, name: str, values: Iterable[Any]) -> None:
+        known = [value for value in (*self._extremes[name], *values) if value is not None]
+        self._extremes[name] = [min(known), max(known)] if known else []
 
     def figures(self) -> dict[str, int | float | str]:
         """Return the figures by name, of timestamps there and lacking only where some are."""
@@ -106,7 +118,7 @@ def write_ratings(
     It takes memory for a row group or two. Equal ratings give equal files, whatever their batches.
     """
     summary, waiting, n_waiting = Summary(), list[pa.RecordBatch](), 0
-    progress = _Progress(log)
+    progress = Progress(log)
     numbers = [field.name for field in schema if _is_integer_or_time(field)]
     with pq.ParquetWriter(
         path,
@@ -143,12 +155,15 @@ def _is_integer_or_time(field: pa.Field) -> bool:
     return bool(pa.types.is_integer(field.type) or pa.types.is_timestamp(field.type))
 
 
-class _Progress:
+class Progress:
+    """Logs every few seconds how many ratings were read so far."""
+
     def __init__(self, log: Log) -> None:
         self._log = log
         self._began = self._logged = time.monotonic()
 
     def show(self, rows: int) -> None:
+        """Say how many they are, if it is time."""
         now = time.monotonic()
         if now - self._logged > SECONDS_BETWEEN_LINES:
             self._logged = now

@@ -13,8 +13,8 @@ WITH_FOLDS = "ml-100k"  # the only data set that came with official folds
 YRange = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
-class FitSettings(BaseModel):
-    """Settings that decide nothing of what comes out of a fit: no dump of settings has them."""
+class MemorySettings(BaseModel):
+    """How much memory fits take, which decides nothing of what comes out: no dump has it."""
 
     memory_gib: FiniteFloat = Field(
         4.0,
@@ -22,11 +22,36 @@ class FitSettings(BaseModel):
         exclude=True,
         description="GiB that sorted copies of the ratings may take; if they need more, 16 bytes a "
         "rating or 24 with the ordinal likelihood, they stand in temporary files, in the folder "
-        "that TMPDIR names, which saves memory where it is on a disk.",
+        "that TMPDIR names, which saves memory where it is on a disk. For fits in the run's own "
+        "process; a cluster has a budget of its own.",
     )
 
 
-class ModelSettings(FitSettings):
+class FitSettings(MemorySettings):
+    """Settings that decide nothing of what comes out of a fit: no dump of settings has them."""
+
+    checkpoint_seconds: FiniteFloat = Field(
+        60.0,
+        gt=0,
+        exclude=True,
+        description="How often a fit writes down where it stands, to go on from there if its "
+        "process dies. One that ends sooner, or goes by gradient descent, writes nothing.",
+    )
+
+
+class BlockSettings(FitSettings):
+    """Settings of a fit that works on its ratings by blocks."""
+
+    block_ratings: int = Field(
+        5_000_000,
+        gt=0,
+        description="Ratings of the users, or of the movies, that a task works on at a time. Each "
+        "such block has random numbers of its own, so this decides what is drawn; fewer keep more "
+        "workers busy, but cost more in all.",
+    )
+
+
+class ModelSettings(MemorySettings):
     """Settings of the factor model, however it is fitted."""
 
     n_factors: int = Field(20, gt=0, description="Factors of each user and movie.")
@@ -58,7 +83,7 @@ class GradientDescentSettings(ModelSettings):
     )
 
 
-class GibbsSettings(ModelSettings):
+class GibbsSettings(ModelSettings, BlockSettings):
     """Settings of `gibbs.fit`, whose posterior is distilled into a model of `n_factors`."""
 
     likelihood: Literal["gaussian", "ordinal"] = Field(
@@ -89,7 +114,7 @@ class FactorModelSettings(GradientDescentSettings, GibbsSettings):
     )
 
 
-class RankingSettings(FitSettings):
+class RankingSettings(BlockSettings):
     """Settings of `implicit_als.fit`.
 
     The defaults were chosen on rows that are in neither ua's nor ub's test part; some of them are

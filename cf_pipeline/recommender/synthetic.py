@@ -17,18 +17,18 @@ standard deviation, of the ratings, as in MovieLens, and the floor about .8.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from cf_pipeline.recommender.movielens import RATINGS_SCHEMA
+from cf_pipeline.recommender.synthetic_settings import SyntheticSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from cf_pipeline.recommender.synthetic_settings import SyntheticSettings
+    from collections.abc import Callable, Iterator
 
     Ids = npt.NDArray[np.integer]
     Numbers = npt.NDArray[np.floating]
@@ -46,6 +46,7 @@ YEARS = 20
 YEARS_OF_A_USER = 1.0  # on average, from the first rating to the last
 
 ROWS_OF_A_BLOCK = 1 << 18
+BLOCKS_OF_A_PIECE = 64
 RACED = 1 / 16  # share of the movies from which on drawing until none is missing takes long
 TIME_BITS = 30  # what is left of 64 by a user and a movie of a block
 PAIRS_AT_ONCE = 1 << 13  # whose factors fit the processor's cache
@@ -61,7 +62,7 @@ class Synthetic:
 
     def __init__(self, settings: SyntheticSettings) -> None:
         self.n_users, self.n_movies = settings.users, settings.movies
-        self._seed = settings.seed
+        self._settings, self._seed = settings, settings.seed
         generator = self._generator(TRUTH)
         activity = generator.lognormal(0, ACTIVITY_STD, self.n_users)
         self._counts = _shares(settings.n_ratings, activity, settings.most_of_a_user)
@@ -78,14 +79,18 @@ class Synthetic:
         self._movie_tables = _weights(generator, self.n_movies, MOVIE_BIAS_STD)
         self._movie_tables[self._movie_of, 0] = self._liked(self._movie_tables[self._movie_of, 0])
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Be pickled as the settings alone."""
+        return _unpickled, (self._settings.model_dump_json(),)
+
     @property
     def n_blocks(self) -> int:
         """The number of blocks."""
         return len(self._starts) - 1
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield every block in turn."""
-        return map(self.block, range(self.n_blocks))
+    def batches(self, start: int = 0, stop: int | None = None) -> Iterator[pa.RecordBatch]:
+        """Yield every block in turn, or those from `start` to before `stop`."""
+        return map(self.block, range(self.n_blocks)[start:stop])
 
     def block(self, number: int) -> pa.RecordBatch:
         """Return the ratings of one block of users, as RATINGS_SCHEMA, by user and by time.
@@ -232,6 +237,20 @@ class Synthetic:
             mean += above
             square += (2 * level + 1) * above
         return mean.numpy(), square.numpy()
+
+
+def synthetic_pieces(settings: SyntheticSettings) -> list[Callable[[], Iterator[pa.RecordBatch]]]:
+    """Return what draws BLOCKS_OF_A_PIECE blocks each, all of them in order, and can be pickled."""
+    drawn = Synthetic(settings)  # they share it, and it goes with them
+    starts = range(0, drawn.n_blocks, BLOCKS_OF_A_PIECE)
+    return [partial(drawn.batches, start, start + BLOCKS_OF_A_PIECE) for start in starts]
+
+
+# The truth takes longer to draw than a few blocks: a worker of a cluster, which ends with its run,
+# keeps it for its next piece.
+@lru_cache(maxsize=1)
+def _unpickled(settings: str) -> Synthetic:
+    return Synthetic(SyntheticSettings.model_validate_json(settings))
 
 
 def _shares(n: int, weights: Numbers, most: int) -> npt.NDArray[np.int64]:

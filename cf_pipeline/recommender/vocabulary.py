@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cf_pipeline.recommender.distinct import Distinct
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
@@ -214,33 +216,18 @@ def _short(file: pq.ParquetFile, kind: pa.DataType) -> Iterator[pa.Array]:
 def _distinct(ids: Ids) -> pd.Index:
     """Return the distinct ids in any order, int64 or str; nulls and `#na#` are left out."""
     if isinstance(ids, pa.Array | pa.ChunkedArray):
-        known = _index_of(_distinct_of_column(ids).sort())
+        distinct = Distinct()
+        for start in range(0, len(ids), ROWS_AT_ONCE):  # a hash table of all would be larger
+            distinct.add(ids.slice(start, ROWS_AT_ONCE).drop_null())
+        known = _index_of(distinct.sorted())
     elif _is_categorical(ids):
         known = pd.Categorical(ids).remove_unused_categories().categories
     else:
-        known = pd.Index(ids).dropna().unique()
+        known = pd.Index(ids).dropna()
+        # pandas' own distinct strings end where a C string does.
+        known = pd.Index(list(dict.fromkeys(known)), dtype=known.dtype)
     known = _canonical(known)
     return known if known.dtype == np.int64 else known[known != NA]
-
-
-def _distinct_of_column(column: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """Return the distinct ids of Arrow's column, a dictionary or not, in any order, without nulls.
-
-    By pieces: a hash table of all is several times as large, and slower.
-    """
-    found = [
-        column.slice(start, ROWS_AT_ONCE).unique() for start in range(0, len(column), ROWS_AT_ONCE)
-    ]
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-        found = [words.dictionary_decode() for words in found]
-    joined = pa.chunked_array(found, kind).drop_null()
-    if not pa.types.is_integer(kind):
-        return joined.unique()
-    ordered = np.sort(joined.to_numpy())
-    first = np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]
-    return pa.array(ordered[first], kind)
 
 
 def _is_categorical(ids: Ids) -> TypeGuard[pd.Series]:

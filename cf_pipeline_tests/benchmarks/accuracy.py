@@ -31,8 +31,8 @@ import pandas as pd
 import torch
 
 from cf_pipeline.recommender import metrics
-from cf_pipeline.recommender.factor_model import STARS
 from cf_pipeline.recommender.movielens import read_movies, read_ratings, read_users
+from cf_pipeline.recommender.rating_scale import STARS
 from cf_pipeline.recommender.settings import PLAIN, GibbsSettings, GradientDescentSettings
 from cf_pipeline.recommender.splits import FOLDS, official_fold, random_split
 from cf_pipeline_tests.benchmarks import peers

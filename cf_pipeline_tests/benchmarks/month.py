@@ -30,12 +30,14 @@ import pyarrow as pa
 from cf_pipeline.artifacts import ArtifactStore
 from cf_pipeline.champion import Champions, Decision
 from cf_pipeline.recommender import metrics
-from cf_pipeline.recommender.factor_model import STARS, FactorModel
+from cf_pipeline.recommender.factor_model import FactorModel
 from cf_pipeline.recommender.promotion import PAIR
+from cf_pipeline.recommender.rating_scale import STARS
 from cf_pipeline.recommender.row_differences import without
 from cf_pipeline.recommender.settings import GateSettings
 from cf_pipeline.recommender.split_files import read_part
 from cf_pipeline.recommender.splits import last_k_per_user
+from cf_pipeline.recommender.table_files import SPLIT, table_files
 from cf_pipeline_tests.benchmarks.report import Target, print_report
 from cf_pipeline_tests.project import Project
 from cf_pipeline_tests.real_data import real_archive
@@ -212,7 +214,7 @@ class Month:
         day.champion = after.number
         held_out = honest[last_k_per_user(honest, HELD_OUT)]
         for decision in filter(None, (before, after)):
-            split = self.folder_of(decision) / "train_test_split.parquet"
+            split = table_files(self.folder_of(decision), SPLIT)
             held_out = without(held_out, read_part(split, "train"), PAIR)
         day.rmse = self.rmse(after, held_out)
         if before:

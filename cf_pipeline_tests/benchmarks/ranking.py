@@ -40,7 +40,7 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-from cf_pipeline.recommender import distillation, implicit_als, ranking_model
+from cf_pipeline.recommender import distillation, implicit_als, list_quality, ranking_fit
 from cf_pipeline.recommender.features import SideFeatures
 from cf_pipeline.recommender.implicit_als import ImplicitFactors
 from cf_pipeline.recommender.minibatches import EncodedRatings
@@ -163,7 +163,7 @@ def our_results(split: Split, users: pd.DataFrame, movies: pd.DataFrame) -> dict
     rating, of_rest = (
         distillation.fit(part, side, GibbsSettings()) for part in (split.train, split.rest)
     )
-    fit = ranking_model.fit(
+    fit = ranking_fit.fit(
         split.train,
         side,
         rating.model,
@@ -223,7 +223,7 @@ def in_turns(split: Split, side: SideFeatures, results: dict[str, Result]) -> di
 
 def judged(users: Tensor, items: Tensor, train: EncodedRatings, test: EncodedRatings) -> Reports:
     """Judge the lists of the items of the greatest products, counting all and what was liked."""
-    both = ranking_model.judge(users, items, train, test)
+    both = list_quality.judge(users, items, train, test)
     if both.all is None or both.liked is None:
         raise RuntimeError("No test rating is of a known user and movie.")
     return both.all, both.liked

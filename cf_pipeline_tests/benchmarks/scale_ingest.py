@@ -18,9 +18,9 @@ def ours(archive: str, out: str) -> Figures:
     from cf_pipeline.recommender.archive_tables import open_ratings
     from cf_pipeline.recommender.datasets import describe
     from cf_pipeline.recommender.encoding import distinct_ids, encoded, write_encoded
-    from cf_pipeline.recommender.rating_table import write_ratings
+    from cf_pipeline.recommender.ingest import write_table
 
-    folder, path = Path(out), Path(out, "ratings.parquet")
+    folder = Path(out)
     received = folder / "archive"
     received.mkdir()
     given = Path(archive)
@@ -30,12 +30,11 @@ def ours(archive: str, out: str) -> Figures:
     describe(received, name)
 
     def ingest() -> None:
-        ratings = open_ratings(received)
-        n = write_ratings(ratings.batches, ratings.schema, path, ratings.origin, print).rows
-        users, movies = distinct_ids(path).vocabularies()
+        files, summary = write_table(open_ratings(received), folder, print)
+        users, movies = distinct_ids(files).vocabularies()
         users.save(folder / "users.parquet")
         movies.save(folder / "movies.parquet")
-        write_encoded(encoded(path, users, movies), n, folder, "all")
+        write_encoded(encoded(files, users, movies), summary.rows, folder, "all")
 
     return {"seconds": seconds_of(ingest)}
 

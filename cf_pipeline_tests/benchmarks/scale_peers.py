@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
-from cf_pipeline.recommender.factor_model import STARS
 from cf_pipeline.recommender.minibatches import EncodedRatings
+from cf_pipeline.recommender.rating_scale import STARS
 from cf_pipeline.recommender.synthetic import Synthetic
 from cf_pipeline_tests.benchmarks.scale_process import Figures
 from cf_pipeline_tests.benchmarks.scale_training import Size, drawn

@@ -15,6 +15,7 @@ is the median of the turns' own. The copy, of bytes read and written, tells what
 
 import statistics
 import time
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -71,8 +72,8 @@ def sweeps(size: Size) -> Figures:
     setup_seconds = time.perf_counter() - start
     a, b = torch.rand(GEMM_SIZE, GEMM_SIZE), torch.rand(GEMM_SIZE, GEMM_SIZE)
     swept, products = [], []
-    for _ in range(UNCOUNTED_SWEEPS + SWEEPS):
-        swept.append(seconds_of(sampler.sweep))
+    for number in range(1, UNCOUNTED_SWEEPS + SWEEPS + 1):
+        swept.append(seconds_of(partial(sampler.sweep, number)))
         products.append(min(seconds_of(lambda: a @ b) for _ in range(PRODUCTS)))
     swept, products = swept[UNCOUNTED_SWEEPS:], products[UNCOUNTED_SWEEPS:]
     width, n = FACTORS + 1, len(train.ratings)

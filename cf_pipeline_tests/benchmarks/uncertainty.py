@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from cf_pipeline.recommender import gibbs, metrics
-from cf_pipeline.recommender.factor_model import STARS
 from cf_pipeline.recommender.features import SideFeatures, user_side_features
 from cf_pipeline.recommender.minibatches import EncodedRatings
 from cf_pipeline.recommender.posterior import Newcomers, Posterior, Predicted
+from cf_pipeline.recommender.rating_scale import STARS
 from cf_pipeline.recommender.settings import GibbsSettings
 from cf_pipeline.recommender.splits import Mask
 from cf_pipeline.recommender.uncertainty import UncertaintyReport, evaluate

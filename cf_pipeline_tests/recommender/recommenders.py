@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from cf_pipeline.recommender import distillation, ranking_model
+from cf_pipeline.recommender import distillation, ranking_fit
 from cf_pipeline.recommender.factor_model import FactorModel
 from cf_pipeline.recommender.implicit_als import ImplicitFactors
 from cf_pipeline.recommender.posterior import Posterior
@@ -42,7 +42,7 @@ def fit_recommender(ratings: pd.DataFrame, in_test: Mask, tables: Tables) -> Fit
     rating, settings = of_ratings.model, RankingSettings()
     rating.vocabularies = Vocabulary.of(train["user"]), Vocabulary.of(train["movie"])
     carved = fold.train.carve(0.1, 0)
-    fitted = ranking_model.fit(fold.train, fold.side, rating, settings, *carved, rating)
+    fitted = ranking_fit.fit(fold.train, fold.side, rating, settings, *carved, rating)
     users, movies = tables.users.to_pandas(), tables.movies.to_pandas()
     known = rating.vocabularies
     titles = movies.set_index("movie")["title"].reindex(known[1].ids).tolist()

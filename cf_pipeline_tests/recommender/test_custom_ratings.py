@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,14 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cf_pipeline.recommender import custom_ratings
+from cf_pipeline.recommender.archive_tables import open_ratings
+from cf_pipeline.recommender.custom_archive import reading
 from cf_pipeline.recommender.custom_files import CustomTableError, fingerprint, kind_of, receive
-from cf_pipeline.recommender.custom_ratings import (
-    id_types,
-    rating_batches,
-    ratings_schema,
-    read_movies,
-)
+from cf_pipeline.recommender.custom_ratings import read_movies
 from cf_pipeline.recommender.custom_settings import CustomMoviesSettings, CustomRatingsSettings
+from cf_pipeline.recommender.datasets import CUSTOM, describe
+from cf_pipeline.recommender.ingest import write_table
 
 HEADER = ["reader", "book", "stars", "when"]
 ROWS = [["ann", "Dune, the novel", "4.5", "881250949"], ["bob", 'The "B"', "0.5", ""]]
@@ -41,9 +41,12 @@ def read(path: Path, **columns: object) -> pa.Table:
     config = CustomRatingsSettings.model_validate({"path": str(path), **BOOKS, **columns})
     archive = path.parent / "archive"
     archive.mkdir()
-    files = [archive / name for name in receive(config.path, archive, "ratings")]
-    schema = ratings_schema(id_types(files, config))
-    return pa.Table.from_batches(rating_batches(files, config), schema)
+    receive(config.path, archive, "ratings")
+    describe(archive, CUSTOM, settings=reading(config))
+    tables = path.parent / "tables"
+    tables.mkdir(exist_ok=True)
+    written, _ = write_table(open_ratings(archive), tables, print)
+    return pa.concat_tables(map(pq.read_table, written)).replace_schema_metadata()
 
 
 def text_of(table: pa.Table) -> list[tuple[object, ...]]:
@@ -196,8 +199,7 @@ def test_a_column_that_is_there_twice_is_refused_if_it_is_wanted(tmp_path, kind)
         pq.write_table(pa.table([["a"], ["b"], [1], [""], [""], [2]], names), path)
     with pytest.raises(CustomTableError, match=r"columns \['stars'\] are there twice"):
         read(path, timestamp=None)
-    (tmp_path / "archive" / f"ratings-000000000-r.{kind}").unlink()
-    (tmp_path / "archive").rmdir()
+    shutil.rmtree(tmp_path / "archive")
     assert text_of(read(path, timestamp=None, rating=None)) == [("a", "b", 1.0)]
 
 

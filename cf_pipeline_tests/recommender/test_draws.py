@@ -1,5 +1,6 @@
 """Draws against their distributions: moments, distances of distribution functions, both tails."""
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -71,6 +72,34 @@ def assert_close_to_moments(
     numbers = drawn.double().numpy()
     assert (np.abs(numbers.mean(axis=0) - mean) < 5 * np.sqrt(variance / len(drawn))).all()
     np.testing.assert_allclose(numbers.var(axis=0), variance, rtol=0.1)
+
+
+CPU = torch.device("cpu")
+PARTS = st.integers(0, 1 << 40)
+KEYS = st.tuples(PARTS, st.integers(0, 2), PARTS, st.integers(0, 1), PARTS)  # as fits have them
+
+
+def first_of(key: tuple[int, ...]) -> list[float]:
+    return draws.normal(draws.stream(CPU, *key), 4).tolist()
+
+
+@given(KEYS, KEYS)
+def test_a_stream_follows_its_key_and_nothing_else(key: tuple[int, ...], other: tuple[int, ...]):
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    one = first_of(key)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(5)
+    assert first_of(key) == one
+    assert (first_of(other) == one) == (other == key)
+
+
+def test_streams_are_told_apart_by_each_number_of_their_keys_and_by_their_order() -> None:
+    keys = list(itertools.product(range(3), repeat=5))
+    drawn = torch.tensor([first_of(key) for key in keys])
+    assert len(drawn.unique(dim=0)) == len(keys)
+    assert distance(drawn.flatten(), lambda x: exact_probability(-INF, x)) < 2.2
+    assert drawn.T.corrcoef().fill_diagonal_(0).abs().max() < 4 / math.sqrt(len(keys))
 
 
 def test_normals_have_their_shape_and_distribution() -> None:

@@ -42,11 +42,10 @@ class Split(NamedTuple):
         frame: pd.DataFrame = self.table.to_pandas()
         return frame
 
-    def write(self, folder: Path) -> Path:
+    def write(self, folder: Path) -> list[Path]:
         source = folder / "ratings.parquet"
         pq.write_table(self.table, source, row_group_size=self.row_group_size)
-        write_split(source, self.in_test, SETTINGS, folder / "split.parquet")
-        return folder / "split.parquet"
+        return write_split([source], self.in_test, SETTINGS, folder)
 
     def part(self, part: str) -> pd.DataFrame:
         rows: pd.DataFrame = self.ratings[self.in_test == (part == "test")]
@@ -85,19 +84,19 @@ def splits(draw: st.DrawFn) -> Split:
 def test_a_split_holds_every_rating_in_its_part(
     tmp_path_factory: pytest.TempPathFactory, split: Split
 ) -> None:
-    path = split.write(tmp_path_factory.mktemp("split"))
+    files = split.write(tmp_path_factory.mktemp("split"))
     for part in PARTS:
-        read = read_part(path, part)
+        read = read_part(files, part)
         assert list(read.columns) == COLUMNS
         strings = not pd.api.types.is_integer_dtype(split.ratings["user"])
         assert {str(read[name].dtype) == "category" for name in ("user", "movie")} == {strings}
         as_drawn = read.astype({name: split.ratings[name].dtype for name in COLUMNS})
         pd.testing.assert_frame_equal(as_drawn, split.part(part))
-        pd.testing.assert_frame_equal(read_part(path, part, ["movie"]), read[["movie"]])
-    whole = read_ratings(path)
+        pd.testing.assert_frame_equal(read_part(files, part, ["movie"]), read[["movie"]])
+    whole = read_ratings(files)
     assert whole["movie"].tolist() == split.ratings["movie"].tolist()
-    assert read_settings(path) == SETTINGS
-    with pq.ParquetFile(path) as file:
+    assert read_settings(files) == SETTINGS
+    with pq.ParquetFile(files[0]) as file:
         assert file.schema_arrow.metadata[b"dataset"] == b"{}"
         assert file.schema_arrow.field("user").type == split.table.schema.field("user").type
         assert file.num_row_groups == -(-len(split.ratings) // split.row_group_size)
@@ -109,28 +108,28 @@ def test_encoded_files_are_what_encoding_all_rows_at_once_gives(
     tmp_path_factory: pytest.TempPathFactory, split: Split
 ) -> None:
     folder = tmp_path_factory.mktemp("split")
-    path, train = split.write(folder), split.part("train")
+    files, train = split.write(folder), split.part("train")
     known = Vocabulary.of(train["user"]), Vocabulary.of(train["movie"])
-    assert distinct_ids(path, "train").vocabularies() == known
-    encode_split(path, *known, folder)
+    assert distinct_ids(files, "train").vocabularies() == known
+    encode_split(files, *known, folder)
     for part in PARTS:
         expected = EncodedRatings.of(split.part(part), *known)
         read = EncodedRatings.load(folder, part)
         for ours, theirs in zip(read, expected, strict=True):
             assert ours.dtype == theirs.dtype
             assert torch.equal(ours, theirs)
-    both = distinct_ids(path).vocabularies()
+    both = distinct_ids(files).vocabularies()
     assert both == (Vocabulary.of(split.ratings["user"]), Vocabulary.of(split.ratings["movie"]))
-    every = EncodedRatings.concatenate(encoded(path, *both))
+    every = EncodedRatings.concatenate(encoded(files, *both))
     for ours, theirs in zip(every, EncodedRatings.of(split.ratings, *both), strict=True):
         assert torch.equal(ours, theirs)
 
 
 def test_a_part_that_is_none_is_refused(ratings: pd.DataFrame, tmp_path: Path) -> None:
     split = Split(pa.Table.from_pandas(ratings), ratings["rating"].to_numpy() > 3, 1 << 16)
-    path = split.write(tmp_path)
+    files = split.write(tmp_path)
     with pytest.raises(ValueError, match=r"no part 'validation': choose one of train, test"):
-        read_part(path, "validation")  # type: ignore[arg-type]  # which is refused
+        read_part(files, "validation")  # type: ignore[arg-type]  # which is refused
 
 
 def test_what_is_written_into_mapped_ratings_reaches_no_file(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from cf_pipeline.recommender import explanations
 from cf_pipeline.recommender.explanations import REASONS, Rated, Reasons, reasons, sentences
-from cf_pipeline.recommender.factor_model import STARS
 from cf_pipeline.recommender.ranking_model import RankingModel
+from cf_pipeline.recommender.rating_scale import STARS
 from cf_pipeline.recommender.serving import Recommender
 from cf_pipeline_tests.recommender.recommenders import Fitted, some_recommender
 

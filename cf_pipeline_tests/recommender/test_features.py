@@ -19,6 +19,7 @@ from cf_pipeline.recommender.features import (
     user_side_features,
 )
 from cf_pipeline.recommender.minibatches import EncodedRatings
+from cf_pipeline.recommender.settings import BlockSettings
 from cf_pipeline.recommender.splits import official_fold
 from cf_pipeline.recommender.vocabulary import Vocabulary
 from cf_pipeline_tests.recommender.layouts import Tables
@@ -58,8 +59,8 @@ def low_rank(met: Matrix, side: Matrix, rank: int, seed: int = 0) -> Matrix:
     rated, by = (torch.tensor(indices, dtype=torch.int32) for indices in np.nonzero(met))
     of_side = torch.tensor(side, dtype=torch.float32)
     ratings, (n_rows, n_others) = EncodedRatings(rated, by, torch.ones(len(by))), met.shape
-    sums = both_sides(ratings, n_rows, n_others, 1, with_values=False)
-    return low_rank_features(*sums, of_side, rank, seed).numpy()
+    blocks = both_sides(ratings, n_rows, n_others, BlockSettings(), with_values=False)
+    return low_rank_features(*blocks, of_side, rank, seed).numpy()
 
 
 def dense(met: Matrix, side: Matrix) -> Matrix:
@@ -183,8 +184,9 @@ def test_the_features_of_the_real_ratings_hold_their_largest_singular_values(
     users, items, _ = encoded = EncodedRatings.of(train, *known)
     met = np.zeros((len(known[0]), len(known[1])))
     met[users, items] = 1
-    sums = both_sides(encoded, len(known[0]), len(known[1]), 1, with_values=False)
-    features = low_rank_features(*sums, side.users, rank=64, seed=0)
+    sizes = len(known[0]), len(known[1])
+    blocks = both_sides(encoded, *sizes, BlockSettings(), with_values=False)
+    features = low_rank_features(*blocks, side.users, rank=64, seed=0)
     exact = np.linalg.svd(dense(met, side.users.numpy()), compute_uv=False)[:64]
     found = features.norm(dim=0).numpy()
     np.testing.assert_allclose(found[:16], exact[:16], rtol=1e-3)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from cf_pipeline.recommender.executors import BlockError
 from cf_pipeline.recommender.gibbs import Sampled, fit
 from cf_pipeline.recommender.minibatches import EncodedRatings
 from cf_pipeline.recommender.posterior import Sample
@@ -122,14 +123,19 @@ def test_a_scale_of_half_stars_has_ten_levels(settings: GibbsSettings, likelihoo
     assert predicted.probabilities.mean(dim=0) == pytest.approx(shares, abs=0.05)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e25])
-def test_ratings_that_are_no_numbers_of_stars_make_a_fit_diverge_and_that_is_said(
-    value: float,
-) -> None:
+def test_ratings_that_are_far_too_large_make_a_fit_diverge_and_that_is_said() -> None:
     ratings, side = some_ratings()
-    ratings.ratings[7] = value
+    ratings.ratings[7] = 1e25
     with pytest.raises(FloatingPointError, match=r"diverged in sweep 1 \(.*give fewer sampled_fac"):
         fit(ratings, side, SMALL)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_ratings_that_are_no_numbers_are_refused_with_the_name_of_their_block(value: float) -> None:
+    ratings, side = some_ratings()
+    ratings.ratings[7] = value
+    with pytest.raises(BlockError, match=r"Block . of 4 of the users .* a rating is not finite"):
+        fit(ratings, side, small(block_ratings=100))
 
 
 def test_a_burn_in_that_leaves_no_sweep_is_refused() -> None:

@@ -101,14 +101,15 @@ def test_a_step_solves_the_equations_of_every_row_and_then_those_of_what_feature
         (len(case.side), len(case.others)),
     )
     ratings = EncodedRatings(*pairs, torch.ones(len(case.rows)))
-    sums, features = both_sides(ratings, *sizes, 1, with_values=False), single(case.side)
-    side = Side(*sums, features, case.settings)
+    blocks = both_sides(ratings, *sizes, case.settings, with_values=False)
+    features = single(case.side)
+    side = Side(*blocks, features, case.settings)
     assert not side.prior_mean.any()
     side.prior_mean = single(case.prior_mean)
     side.solve(single(case.others))
     penalties, factors = solved(case)
     np.testing.assert_allclose(side.factors.numpy(), factors, rtol=2e-3, atol=2e-3)
-    x = low_rank_features(*sums, features, case.settings.feature_rank, case.settings.seed)
+    x = low_rank_features(*blocks, features, case.settings.feature_rank, case.settings.seed)
     design = x.double().numpy()
     weighted = design.T * penalties
     ridge = case.settings.feature_regularization * np.eye(design.shape[1])
@@ -124,7 +125,7 @@ class Descent:
         users, items, _ = ratings
         n_users, n_items, rank = len(side.users), len(side.items), SMALL.feature_rank
         self.users, self.items = sides(ratings, side, SMALL)
-        by_user, by_item = both_sides(ratings, n_users, n_items, 1, with_values=False)
+        by_user, by_item = both_sides(ratings, n_users, n_items, SMALL, with_values=False)
         of_users = low_rank_features(by_user, by_item, side.users, rank, SMALL.seed)
         of_items = low_rank_features(by_item, by_user, side.items, rank, SMALL.seed)
         self.features = [of_users.double(), of_items.double()]

@@ -5,13 +5,15 @@ import torch
 from torch import Tensor
 from torch.special import gammainc, ndtr
 
+from cf_pipeline.recommender.budget import both_sides
 from cf_pipeline.recommender.draws import gamma, normal
 from cf_pipeline.recommender.gibbs import Sampled
-from cf_pipeline.recommender.gibbs_side import Side
+from cf_pipeline.recommender.gibbs_side import Drawn, Side
 from cf_pipeline.recommender.likelihoods import GaussianLikelihood, OrdinalLikelihood
 from cf_pipeline.recommender.minibatches import EncodedRatings
-from cf_pipeline.recommender.moments import Moments, Residuals
+from cf_pipeline.recommender.moments import Moments
 from cf_pipeline.recommender.rating_sums import RatingSums
+from cf_pipeline.recommender.settings import BlockSettings
 from cf_pipeline_tests.recommender.simulation import NOISE_STD, Simulated
 
 N_ITEMS = 5
@@ -20,17 +22,13 @@ EDGES = torch.tensor([-0.5, 1.0])
 
 def sides(n_users: int, n_each: int, generator: torch.Generator) -> tuple[Side, Side, Tensor]:
     """Return users who rated n_each items each, the items, and the η of each rating."""
-    users = torch.arange(n_users).repeat_interleave(n_each).int()
-    items = (users + torch.arange(n_each).repeat(n_users)).int() % N_ITEMS
-    none, pair = torch.zeros(n_users * n_each), []
-    for rows, columns, n, others in (
-        (users, items, n_users, N_ITEMS),
-        (items, users, N_ITEMS, n_users),
-    ):
-        sums = RatingSums(rows, columns, none, n, others, replaceable=True)
-        pair.append(Side(sums, torch.zeros(n, 1), 2, generator))
+    ratings = encoded(n_users, n_each, torch.zeros(n_users * n_each))
+    sizes, pair = (n_users, N_ITEMS), []
+    both = both_sides(ratings, *sizes, BlockSettings(), with_values=True, replaceable=True)
+    for which, (blocks, n) in enumerate(zip(both, sizes, strict=True)):
+        pair.append(Side(blocks, torch.zeros(n, 1), 2, (0, which)))
         pair[-1].weights = normal(generator, n, 2)
-    p, q = pair[0].weights[users], pair[1].weights[items]
+    p, q = pair[0].weights[ratings.users], pair[1].weights[ratings.items]
     return pair[0], pair[1], p[:, 0] * q[:, 0] + p[:, 1] + q[:, 1]
 
 
@@ -46,8 +44,24 @@ def moments(sums: RatingSums, table: Tensor, offset: Tensor) -> Moments:
     return Moments(*map(torch.cat, zip(*parts, strict=True)))
 
 
-def residuals(users: Side, items: Side, mean: Tensor) -> Residuals:
-    return moments(users.sums, items.table, items.bias + mean).residuals(users.weights)
+def linear_of(side: Side, n_others: int) -> Tensor:
+    """Return the sum of each row's values, (n_rows,)."""
+    [(_, found)] = side.blocks.map(
+        lambda sums, _: moments(sums, torch.ones(n_others, 1), torch.zeros(n_others)), ()
+    )
+    return found.linear.squeeze(1)
+
+
+def as_drawn(users: Side, items: Side, mean: Tensor) -> Drawn:
+    """Return the users as if they had just been drawn to be where they are."""
+
+    def found(sums: RatingSums, _: int) -> Drawn:
+        offset = items.bias + mean
+        left = moments(sums, items.table, offset).residuals(users.weights)
+        return Drawn(users.weights, left.sums, sums.squared_errors(left.explained, offset))
+
+    [(_, drawn)] = users.blocks.map(found, ())
+    return drawn
 
 
 def assert_uniform(shares: Tensor) -> None:
@@ -65,13 +79,13 @@ def test_the_gaussian_noise_and_mean_are_found() -> None:
     relative = gamma(generator, five, five)
     errors = normal(generator, len(eta)) / (alpha * relative).sqrt().repeat_interleave(n_each)
     ratings = 3.2 + eta + errors
-    users.sums.replace(ratings)
+    users.blocks.replace(ratings)
     train = encoded(n_users, n_each, ratings)
-    likelihood = GaussianLikelihood(train, n_users, torch.arange(1.0, 6), generator)
+    likelihood = GaussianLikelihood(train, n_users, torch.arange(1.0, 6))
     drawn = []
     for sweep in range(400):
-        likelihood.before_sweep(users, items)
-        likelihood.after_sweep(users, items, residuals(users, items, likelihood.mean))
+        likelihood.before_sweep(generator, users, items)
+        likelihood.after_sweep(generator, users, as_drawn(users, items, likelihood.mean))
         if sweep >= 50:
             drawn.append(torch.cat([likelihood.mean.unsqueeze(0), likelihood.precision]))
     means = torch.stack(drawn).mean(dim=0)
@@ -93,12 +107,11 @@ def test_latent_ratings_lie_in_their_levels_as_the_truncated_normal_does() -> No
     precision = gamma(generator, torch.full((n_users,), 5.0), torch.full((n_users,), 5.0))
     level = torch.bucketize(eta + normal(generator, n_users) / precision.sqrt(), EDGES)
     train = encoded(n_users, 1, 1.0 + level)
-    likelihood = OrdinalLikelihood(train, n_users, torch.arange(1.0, 4), generator)
+    likelihood = OrdinalLikelihood(train, n_users, torch.arange(1.0, 4))
     likelihood.precision = precision
-    likelihood.before_sweep(users, items)
-    of_all = torch.ones(N_ITEMS, 1), torch.zeros(N_ITEMS)
-    latent = moments(users.sums, *of_all).linear.squeeze(1)  # of one rating each
-    of_items = moments(items.sums, torch.ones(n_users, 1), torch.zeros(n_users)).linear.squeeze(1)
+    likelihood.before_sweep(generator, users, items)
+    latent = linear_of(users, N_ITEMS)  # of one rating each
+    of_items = linear_of(items, n_users)
     sums = torch.zeros(N_ITEMS).index_add(0, train.items, latent)
     torch.testing.assert_close(of_items, sums, rtol=1e-4, atol=1e-2)
     ends = torch.cat([torch.tensor([-torch.inf]), likelihood.edges, torch.tensor([torch.inf])])
@@ -108,7 +121,7 @@ def test_latent_ratings_lie_in_their_levels_as_the_truncated_normal_does() -> No
     )
     assert_uniform((within - below) / (above - below))
     # And then what errors these leave decides the precisions.
-    likelihood.after_sweep(users, items, residuals(users, items, likelihood.mean))
+    likelihood.after_sweep(generator, users, as_drawn(users, items, likelihood.mean))
     squares = (latent - eta).square()
     shape = torch.full((n_users,), 5.5, dtype=torch.float64)
     places = gammainc(shape, (likelihood.precision * (5 + squares / 2)).double())
@@ -124,11 +137,11 @@ def test_the_edges_are_drawn_as_they_are_likely() -> None:
     root = gamma(generator, torch.full((n_users,), 5.0), torch.full((n_users,), 5.0)).sqrt()
     level = torch.bucketize(eta + normal(generator, n_users) / root, EDGES)
     train = encoded(n_users, 1, 1.0 + level)
-    likelihood = OrdinalLikelihood(train, n_users, torch.arange(1.0, 4), generator)
+    likelihood = OrdinalLikelihood(train, n_users, torch.arange(1.0, 4))
     likelihood.precision = root.square()
     drawn = []
     for sweep in range(2500):
-        likelihood.before_sweep(users, items)
+        likelihood.before_sweep(generator, users, items)
         if sweep >= 100:
             drawn.append(likelihood.edges)
     found = torch.stack(drawn).double()

@@ -1,5 +1,9 @@
 """Encoded ratings, and the order and size of the minibatches of a pass."""
 
+import pickle
+from collections.abc import Iterable
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,6 +22,13 @@ def numbered(n: int) -> EncodedRatings:
     """Return n ratings, each of which says its row in every column."""
     row = torch.arange(n, dtype=torch.int32)
     return EncodedRatings(row, row + 1000, row.float())
+
+
+def assert_same_parts(found: Iterable[EncodedRatings], expected: Iterable[EncodedRatings]) -> None:
+    for part, as_expected in zip(found, expected, strict=True):
+        for column, other in zip(part, as_expected, strict=True):
+            assert column.dtype == other.dtype
+            assert torch.equal(column, other)
 
 
 def rows(batches: Minibatches) -> list[list[int]]:
@@ -68,14 +79,43 @@ def test_carving_takes_the_same_rows_whatever_was_drawn_before() -> None:
     first = numbered(1000).carve(0.1, seed=3)
     torch.manual_seed(9)
     torch.rand(5)
-    for part, expected in zip(numbered(1000).carve(0.1, seed=3), first, strict=True):
-        for column, as_first in zip(part, expected, strict=True):
-            assert torch.equal(column, as_first)
+    assert_same_parts(numbered(1000).carve(0.1, seed=3), first)
 
 
-def test_carving_that_leaves_nothing_is_refused() -> None:
+def test_carving_that_leaves_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"0\.9 of 3 ratings cannot be carved out"):
         numbered(3).carve(0.9, seed=0)
+    with pytest.raises(ValueError, match=r"0\.9 of 3 ratings cannot be carved out"):
+        numbered(3).carve_into(tmp_path, 0.9, seed=0)
+
+
+@settings(deadline=None)
+@given(st.integers(2, 50), st.floats(0.01, 0.5), st.integers(0, 2**32), st.integers(1, 60))
+def test_what_is_carved_into_files_is_what_is_carved_in_memory(
+    tmp_path_factory: pytest.TempPathFactory, n: int, fraction: float, seed: int, at_once: int
+) -> None:
+    folder = tmp_path_factory.mktemp("carved") / "new"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(minibatches, "RATINGS_AT_ONCE", at_once)
+        in_files = numbered(n).carve_into(folder, fraction, seed)
+        once_more = in_files[0].carve_into(folder / "again", 0.5, seed) if n > 3 else None
+    in_memory = numbered(n).carve(fraction, seed)
+    assert_same_parts(in_files, in_memory)
+    assert_same_parts(numbered(n).carve_into(folder, fraction, seed), in_memory)  # another attempt
+    if once_more:
+        assert_same_parts(once_more, in_memory[0].carve(0.5, seed))
+
+
+def test_mapped_ratings_are_pickled_as_the_names_of_their_files(tmp_path: Path) -> None:
+    for part in numbered(100_000).carve_into(tmp_path, 0.2, seed=0):
+        pickled = pickle.dumps(part)
+        assert len(pickled) < 1000
+        assert_same_parts([pickle.loads(pickled)], [part])
+        assert_same_parts([pickle.loads(pickle.dumps(pickle.loads(pickled)))], [part])
+        some = part.take(slice(10, 20))  # which are in no file of their own
+        assert_same_parts([pickle.loads(pickle.dumps(some))], [some])
+        inverted = part._replace(ratings=-part.ratings)
+        assert_same_parts([pickle.loads(pickle.dumps(inverted))], [inverted])
 
 
 @settings(deadline=None)  # torch's first calls take their time
@@ -109,9 +149,7 @@ def test_how_much_is_gathered_at_once_makes_no_difference(
     passed, parts = rows(Minibatches(numbered(300), 64, seed=2)), numbered(300).carve(0.3, seed=2)
     monkeypatch.setattr(minibatches, "RATINGS_AT_ONCE", at_once)
     assert rows(Minibatches(numbered(300), 64, seed=2)) == passed
-    for part, expected in zip(numbered(300).carve(0.3, seed=2), parts, strict=True):
-        for column, whole in zip(part, expected, strict=True):
-            assert torch.equal(column, whole)
+    assert_same_parts(numbered(300).carve(0.3, seed=2), parts)
     pieces = list(numbered(300).pieces())
     assert {len(piece.ratings) for piece in pieces[:-1]} == {at_once}
     assert torch.equal(torch.cat([piece.users for piece in pieces]), numbered(300).users)

@@ -9,9 +9,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cf_pipeline.recommender.card_contents import example_tables, ranking_tables
-from cf_pipeline.recommender.factor_model import STARS
 from cf_pipeline.recommender.model_card import ModelCard, Picture, Table, shown
 from cf_pipeline.recommender.ranking_plots import ndcg_by_weight
+from cf_pipeline.recommender.rating_scale import STARS
 from cf_pipeline_tests.recommender.recommenders import some_recommender
 
 VOID = {"meta", "img"}

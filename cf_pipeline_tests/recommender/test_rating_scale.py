@@ -12,7 +12,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cf_pipeline.recommender import distillation, methods, ranking_model
+from cf_pipeline.recommender import (
+    distillation,
+    list_quality,
+    methods,
+    ranking_fit,
+    ranking_model,
+)
 from cf_pipeline.recommender.factor_model import FactorModel, ModelFileError
 from cf_pipeline.recommender.features import SideFeatures
 from cf_pipeline.recommender.minibatches import EncodedRatings
@@ -186,14 +192,14 @@ def test_events_are_ranked_by_the_implicit_factors_alone() -> None:
     ratings, side = alike()
     rest, validation = ratings.carve(0.2, 0)
     rating = methods.fit(ratings, side, FAST).model
-    fitted = ranking_model.fit(
+    fitted = ranking_fit.fit(
         ratings, side, rating, RankingSettings(n_factors=4), rest, validation, rating
     )
     assert fitted.model.weight == 0
     assert [weighed.weight for weighed in fitted.weights] == [0]
     orders = ranking_model.orders(fitted.model, rest)
     assert "predicted_rating" not in orders
-    judged = ranking_model.judge(*orders["ranking_model"], rest, validation)
+    judged = list_quality.judge(*orders["ranking_model"], rest, validation)
     assert judged.all is not None
     assert judged.liked is None
 
@@ -211,7 +217,7 @@ def jester() -> tuple[Recommender, Posterior]:
     fit.model.vocabularies = known[0], known[1]
     carved = ratings.carve(0.2, 0)
     settings = RankingSettings(n_factors=4)
-    model = ranking_model.fit(ratings, side, fit.model, settings, *carved, fit.model).model
+    model = ranking_fit.fit(ratings, side, fit.model, settings, *carved, fit.model).model
     history = History.of(ratings, known[0], known[1])
     assert fit.posterior is not None
     return Recommender(model, known[1].decode(range(31)).tolist(), history), fit.posterior

@@ -1,6 +1,7 @@
 """Ratings are written as they come, described, and held to the rules."""
 
 import json
+import pickle
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,11 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cf_pipeline.recommender import distinct, rating_checks, rating_table
+from cf_pipeline.recommender import distinct, pairs, rating_table
 from cf_pipeline.recommender.datasets import STARS, Scale
 from cf_pipeline.recommender.distinct import Distinct
 from cf_pipeline.recommender.movielens import RATINGS_SCHEMA
-from cf_pipeline.recommender.rating_checks import check_ratings_file
+from cf_pipeline.recommender.rating_checks import check_ratings_files
 from cf_pipeline.recommender.rating_table import Origin, Summary, write_ratings
 from cf_pipeline.recommender.validation import FIRST_RATING, BadRatingsError, check_ratings
 
@@ -48,6 +49,17 @@ def write(
 def of_rows(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=["user", "movie", "rating", "timestamp"])
     return frame.astype({"rating": "float32"})
+
+
+def test_distinct_ids_are_pickled_by_their_number_and_not_by_the_greatest() -> None:
+    for values in ([10_000_000, 3, -5, 1 << 40, 3], ["é", "a", "é"], []):
+        ids = Distinct()
+        ids.add(pa.array(values, pa.string() if "a" in values else pa.int64()))
+        sent = pickle.dumps(ids)
+        assert len(sent) < 2000
+        there: Distinct = pickle.loads(sent)
+        assert there.sorted() == ids.sorted()
+        assert len(there) == len(set(values))
 
 
 # --- writing
@@ -92,7 +104,7 @@ def test_no_ratings_are_a_file_without_rows(tmp_path: Path) -> None:
     assert summary.figures() == {}
     assert pq.read_table(path).num_rows == 0
     with pytest.raises(BadRatingsError, match="ratings_are_there"):
-        check_ratings_file(path)
+        check_ratings_files([path])
 
 
 # --- distinct ids
@@ -163,14 +175,14 @@ SCHEMAS = {
     ids=lambda value: getattr(value, "dataset", ""),
 )
 @settings(deadline=None, max_examples=25)
-@given(frame=frames, pairs=st.integers(1, 40))
+@given(frame=frames, at_once=st.integers(1, 40))
 def test_a_file_is_held_to_the_rules_as_a_frame_is(
     tmp_path_factory: pytest.TempPathFactory,
     ids: str,
     origin: Origin,
     first: datetime | None,
     frame: pd.DataFrame,
-    pairs: int,
+    at_once: int,
 ) -> None:
     schema = SCHEMAS[ids]
     if ids == "string":
@@ -180,13 +192,13 @@ def test_a_file_is_held_to_the_rules_as_a_frame_is(
     frame = frame.assign(timestamp=pd.to_datetime(frame["timestamp"], utc=True).dt.as_unit("s"))
     path = tmp_path_factory.mktemp("file") / "ratings.parquet"
     write(frame, path, origin=origin, schema=schema)
-    with mock.patch.object(rating_checks, "PAIRS", pairs):
+    with mock.patch.object(pairs, "PAIRS", at_once):
         assert faults_of_file(path) == faults_of_frame(frame, origin.scale, first)
 
 
 def faults_of_file(path: Path) -> dict[str, Any]:
     try:
-        check_ratings_file(path)
+        check_ratings_files([path])
     except BadRatingsError as error:
         return error.faults
     return {}
@@ -212,7 +224,7 @@ def test_the_scale_is_that_of_the_dataset(tmp_path: Path) -> None:
         found[name] = [example["row"] for example in fault.examples] if fault else []
     assert found == {"ml-100k": ["0", "1", "2", "3"], "ml-20m": ["2", "3"], "custom": []}
     with pytest.raises(BadRatingsError, match=r"The scale is 0.5 to 5\. 2 do not hold to it"):
-        check_ratings_file(tmp_path / "ml-20m")
+        check_ratings_files([tmp_path / "ml-20m"])
 
 
 def test_ratings_too_great_to_be_squared_are_refused() -> None:
@@ -225,4 +237,4 @@ def test_a_file_of_which_nobody_knows_the_dataset_is_refused(tmp_path: Path) -> 
     path = tmp_path / "ratings.parquet"
     pq.write_table(RATINGS_SCHEMA.empty_table(), path)
     with pytest.raises(ValueError, match="does not say of which dataset it is"):
-        check_ratings_file(path)
+        check_ratings_files([path])

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from cf_pipeline.recommender.budget import both_sides
+from cf_pipeline.recommender.executors import BlockError
 from cf_pipeline.recommender.minibatches import EncodedRatings
+from cf_pipeline.recommender.settings import BlockSettings
 from cf_pipeline.recommender.storage import empty
 from cf_pipeline_tests.recommender.simulation import some_ratings
 
@@ -47,16 +49,20 @@ def test_files_have_no_name_that_a_process_which_is_killed_would_leave(folder: P
     assert room.sum() == 7000
 
 
+def budget(gib: float) -> BlockSettings:
+    return BlockSettings(memory_gib=gib)
+
+
 def test_ratings_beyond_the_budget_are_in_files_and_no_others(full: None) -> None:
     ratings, side = some_ratings(400)
     many = EncodedRatings(*(column.repeat(1000) for column in ratings))
     sizes, gib = (len(side.users), len(side.items)), 2 * 8 * len(many.ratings) / 2**30
-    both_sides(many, *sizes, gib, with_values=True)
-    both_sides(many, *sizes, gib / 2, with_values=False)
-    with pytest.raises(OSError, match="memory_gib"):
-        both_sides(many, *sizes, gib * 0.99, with_values=True)
-    with pytest.raises(OSError, match="memory_gib"):
-        both_sides(many, *sizes, gib, with_values=True, replaceable=True)
+    both_sides(many, *sizes, budget(gib), with_values=True)
+    both_sides(many, *sizes, budget(gib / 2), with_values=False)
+    for too_little, replaceable in ((budget(gib * 0.99), False), (budget(gib), True)):
+        with pytest.raises(BlockError, match="Block 1 of 1 of the users .*memory_gib") as error:
+            both_sides(many, *sizes, too_little, with_values=True, replaceable=replaceable)
+        assert isinstance(error.value.__cause__, OSError)
 
 
 def test_a_full_disk_is_an_error_that_says_what_to_do(full: None, folder: Path) -> None:
