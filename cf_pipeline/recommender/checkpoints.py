@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
+from cf_pipeline.recommender.source_digest import source_digest
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
@@ -35,8 +37,9 @@ class Checkpoints:
     """The checkpoints of one fit, which `of` describes: that of another one is not gone on from.
 
     The folder has the latest state, and a file for each of what is only added to, such as samples.
-    The state has checksums of them all.
-    It is whoever made the folder that removes it.
+    The state has checksums of them all, and says which source was there when it was written: with
+    another it is not gone on from, be it that the source was edited meanwhile or since. It is
+    whoever made the folder that removes it.
     """
 
     def __init__(
@@ -73,7 +76,7 @@ class Checkpoints:
                 _write(added[number], self._added(number), None)
                 self._added_sums.append(_sum_of(added[number]))
             about = {"of": self._of, "step": step, "facts": facts, "sum": _sum_of(tensors)}
-            about["added_sums"] = self._added_sums
+            about |= {"added_sums": self._added_sums, "source": source_digest()}
             _write(tensors, self._folder / STATE, {"about": json.dumps(about)})
         except (OSError, SafetensorError) as error:
             self._log(f"Where the fit stands was not written to {self._folder}: {error}")
@@ -91,6 +94,9 @@ class Checkpoints:
                 about = json.loads(file.metadata()["about"])
             if about["of"] != self._of:
                 self._log(f"Not going on from {path}: it is of another fit.")
+                return None
+            if about["source"] != source_digest():
+                self._log(f"Not going on from {path}: the code or torch was another.")
                 return None
             tensors = _read(path, about["sum"], device)
             sums = about["added_sums"]

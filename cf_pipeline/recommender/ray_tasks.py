@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import socket
@@ -11,7 +10,6 @@ import warnings
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import ray
@@ -19,6 +17,7 @@ import torch
 
 from cf_pipeline.recommender.minibatches import EncodedRatings
 from cf_pipeline.recommender.rating_sums import RatingSums
+from cf_pipeline.recommender.source_digest import source_digest
 
 THREADS = "OMP_NUM_THREADS"
 MISSING_FILE = re.compile(r"\[Errno 2\] No such file or directory: '[^']*'")
@@ -78,12 +77,8 @@ def _on(device: torch.device, value: Any) -> Any:
 
 @lru_cache(maxsize=1)
 def code_digest() -> str:
-    """Return a digest of this package's source, and of torch's release, as they are at first."""
-    package = Path(__file__).parents[1]
-    found = hashlib.sha256(torch.__version__.encode())
-    for path in sorted(package.rglob("*.py")):
-        found.update(f"{path.relative_to(package)}\n".encode() + path.read_bytes())
-    return found.hexdigest()
+    """Return what `source_digest` says when this process asks first."""
+    return source_digest()
 
 
 def own_gpu() -> torch.device:

@@ -253,3 +253,17 @@ def test_a_fit_that_cannot_write_where_it_stands_goes_on_and_says_so(tmp_path: P
     lines: list[str] = []
     assert_same(sample(no_folder, log=lines.append), sample(None))
     assert lines[0].startswith(f"Where the fit stands was not written to {no_folder}: ")
+
+
+def test_what_other_code_wrote_is_passed_over_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as edited:
+        edited.setattr(checkpoints, "source_digest", lambda: "of an edited module")
+        stopped(sample, tmp_path, before=17)
+    lines: list[str] = []
+    executor = StoppingExecutor()
+    assert_same(sample(tmp_path, executor, log=lines.append), sample(None))
+    assert executor.half_steps == HALF_STEPS
+    state = tmp_path / "state.safetensors"
+    assert lines[0] == f"Not going on from {state}: the code or torch was another."
