@@ -7,6 +7,7 @@ import secrets
 import socket
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -170,7 +171,10 @@ def told_secrets(project: Project, instance: dg.DagsterInstance) -> list[str]:
     """Return the secrets that are in a file of the project or of Ray, or in what Dagster keeps."""
     folders = (project.directory, Path(os.environ["RAY_TMPDIR"]))
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
-    texts = [path.read_bytes().decode(errors="replace") for path in files]
+    texts = []
+    for path in files:
+        with suppress(FileNotFoundError):  # Ray writes some anew all the time
+            texts.append(path.read_bytes().decode(errors="replace"))
     texts += [str(event) for run in instance.get_runs() for event in instance.all_logs(run.run_id)]
     assert any("dagster-run-" in text for text in texts)
     return [it for it in (PASSWORD, quote(PASSWORD), TOKEN) if any(it in text for text in texts)]

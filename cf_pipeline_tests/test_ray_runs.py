@@ -5,9 +5,10 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
 import pytest
 
-from cf_pipeline_tests.project import Config, Project
+from cf_pipeline_tests.project import Config, Project, Run
 from cf_pipeline_tests.ray_cluster import in_namespace, two_nodes
 
 BLOCKS = 40_000
@@ -79,3 +80,27 @@ def test_a_cluster_that_is_not_there_is_named_with_what_to_do(
     run = in_namespace(project.materialize, "*factor_model", timeout=120)
     assert run.returncode != 0
     assert f"The Ray cluster '{address}' cannot be reached" in run.output
+
+
+class Alone(NamedTuple):
+    """A run that had a cluster of its own, and the processes of Ray that were left behind."""
+
+    run: Run
+    left: list[str]
+
+
+def on_its_own_cluster(project: Project) -> Alone:
+    run = project.materialize("*vocabularies")
+    processes = [" ".join(process.cmdline()) for process in psutil.process_iter()]
+    return Alone(run, [one for one in processes if "raylet" in one or "gcs_server" in one])
+
+
+def test_a_run_can_have_a_cluster_of_its_own_that_ends_with_it(
+    archive: Path, tmp_path: Path
+) -> None:
+    project = Project(tmp_path / "project", archive, environment={"CF_PIPELINE_RAY": "local"})
+    alone = in_namespace(on_its_own_cluster, project)
+    assert alone.run.returncode == 0, alone.run.output
+    assert re.search(r"Working on a Ray cluster: 1 nodes, \d+ cores", alone.run.output)
+    assert alone.left == []
+    assert "nodes" in project.metadata("vocabularies")
