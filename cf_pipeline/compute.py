@@ -84,6 +84,7 @@ class Compute(dg.ConfigurableResource):  # type: ignore[type-arg]
         )
         return LOCAL
 
+    # Dagster gives the context, whoever needs it.
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
         """Leave the cluster, or end it if it was started for the run."""
         if self._started is not None:

@@ -151,7 +151,7 @@ class AnswerLost(Faulty):
         raise FileExistsError(file.path)
 
 
-class Overwriting(MemoryFileSystem):  # type: ignore[misc]
+class Overwriting(MemoryFileSystem):  # type: ignore[misc]  # as above
     """It does not know of If-None-Match, like older S3-compatible servers."""
 
     protocol = "overwriting"
@@ -160,7 +160,7 @@ class Overwriting(MemoryFileSystem):  # type: ignore[misc]
         return super()._open(path, mode.replace("x", "w"), **options)
 
 
-class DiskFull(MemoryFileSystem):  # type: ignore[misc]
+class DiskFull(MemoryFileSystem):  # type: ignore[misc]  # as above
     """There is no room for what is downloaded."""
 
     protocol = "full"

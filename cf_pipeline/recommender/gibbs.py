@@ -137,7 +137,7 @@ def _sweep(sampler: Sampler, number: int) -> None:
         sampler.sweep(number)
     except (BlockError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]  # not in its __all__
         cause = error.__cause__ if isinstance(error, BlockError) else error
-        if not isinstance(cause, torch.linalg.LinAlgError):  # type: ignore[attr-defined]
+        if not isinstance(cause, torch.linalg.LinAlgError):  # type: ignore[attr-defined]  # as above
             raise
         raise FloatingPointError(
             f"The sampler diverged in sweep {number} ({error}): give fewer sampled_factors, or "

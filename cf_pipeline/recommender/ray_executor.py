@@ -166,6 +166,7 @@ class RayExecutor:
                     ray.cancel(found)
         self._account(parts, done)
 
+    # The device is the driver's: the cluster has its own.
     def works_on(self, device: object) -> str:  # noqa: ARG002
         """Return how many of the cluster's cores or GPUs tasks may run on."""
         of = ray.cluster_resources()

@@ -165,7 +165,7 @@ def four_users(
 def test_what_is_wrong_with_a_rating_is_said_with_the_name_of_its_block(
     wrong: dict[str, float], text: str
 ) -> None:
-    case = four_users(**wrong)  # type: ignore[arg-type]
+    case = four_users(**wrong)  # type: ignore[arg-type]  # a dict of any of its arguments
     with pytest.raises(BlockError, match=rf"Block 3 of 4 of the users \(3 to 3\) failed: {text}"):
         case.blocks(10)
     with pytest.raises(BlockError, match=rf"Block 1 of 1 of the users \(0 to 4\) failed: {text}"):

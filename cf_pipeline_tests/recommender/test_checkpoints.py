@@ -233,10 +233,10 @@ def test_a_checkpoint_of_another_fit_is_passed_over_and_that_is_said(
     stopped(sample, tmp_path, before=17)
     lines: list[str] = []
     executor = StoppingExecutor()
-    anew = sample(tmp_path, executor, log=lines.append, **other)  # type: ignore[arg-type]
+    anew = sample(tmp_path, executor, log=lines.append, **other)  # type: ignore[arg-type]  # any argument
     assert executor.half_steps == HALF_STEPS
     assert lines[0] == f"Not going on from {tmp_path / 'state.safetensors'}: it is of another fit."
-    assert_same(anew, sample(None, **other))  # type: ignore[arg-type]
+    assert_same(anew, sample(None, **other))  # type: ignore[arg-type]  # any argument
 
 
 def test_how_often_and_in_how_much_memory_is_no_matter_of_the_fit(tmp_path: Path) -> None:

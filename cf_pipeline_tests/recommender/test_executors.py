@@ -106,5 +106,5 @@ def test_a_task_that_fails_is_named_with_its_cause(executor: Executor, way: str)
     parts = [Part(f"Part {number}", 1, (number,)) for number in (4, 0, 1)]
     run: Callable[..., object] = getattr(executor, way)
     with pytest.raises(BlockError, match=r"^Part 0 failed: float division by zero\.$") as error:
-        list(run(inverse, parts, 8.0))  # type: ignore[call-overload]
+        list(run(inverse, parts, 8.0))  # type: ignore[call-overload]  # map's or keep's, of which neither is told
     assert isinstance(error.value.__cause__, ZeroDivisionError)

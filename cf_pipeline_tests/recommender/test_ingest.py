@@ -210,7 +210,7 @@ def test_a_damaged_file_is_named_and_so_is_a_part_that_is_not_there(
     with pytest.raises(ValueError, match=r"train_test_split-00001.parquet cannot be read"):
         distinct_ids(table_files(tmp_path / "tables", SPLIT))
     with pytest.raises(BlockError, match="There is no part 'tset': choose one of train, test"):
-        distinct_ids(written.ratings, "tset")  # type: ignore[arg-type]
+        distinct_ids(written.ratings, "tset")  # type: ignore[arg-type]  # which is refused
     for first, read in (
         (written.split[0], lambda: read_part(written.split, "test")),
         (written.ratings[0], lambda: check_ratings_files(written.ratings)),
@@ -235,7 +235,7 @@ def test_many_drawn_ratings_are_several_files(tmp_path: Path) -> None:
 def test_what_was_drawn_is_held_no_longer_than_its_pieces_and_is_pickled_as_its_settings() -> None:
     pieces = synthetic.synthetic_pieces(SyntheticSettings(n_ratings=100_000))
     assert len(pickle.dumps(pieces)) < 1000
-    held = weakref.ref(pieces[0].func.__self__)  # type: ignore[attr-defined]
+    held = weakref.ref(pieces[0].func.__self__)  # type: ignore[attr-defined]  # a partial of a method
     del pieces
     assert held() is None
 
