@@ -22,6 +22,7 @@ from pydantic import Field
 from cf_pipeline import runs
 from cf_pipeline.artifacts import Artifact, ArtifactStore, Recipe
 from cf_pipeline.code_version import edited_modules
+from cf_pipeline.interrupts import keep_interrupts
 from cf_pipeline.remote import Remote
 from cf_pipeline.store_layout import ArtifactError, ensure_layout, scratch_of, writing
 
@@ -58,6 +59,7 @@ class Artifacts(dg.ConfigurableIOManager):
         instance, run, log = context.instance, context.run, dg.get_dagster_logger().warning
         if instance is None or run is None:
             return
+        keep_interrupts()
         root, remote = self.store.root, self.store.remote
         ensure_layout(root, log)
         if remote is not None:

@@ -21,7 +21,7 @@ from cf_pipeline.store_layout import ArtifactError
 from cf_pipeline_tests.project import Config, Project, Run
 
 QUICK: Config = {"factor_model": {"method": "gradient_descent", "epochs": 1}}
-# Python runs it when it starts.
+# Python runs these when it starts.
 SET_BACK = """
 import datetime, threading, time_machine
 
@@ -32,6 +32,17 @@ def set_back():
 timer = threading.Timer({seconds}, set_back)
 timer.daemon = True
 timer.start()
+"""
+IN_A_CALLBACK = """
+import gc, os, pathlib, signal, threading
+
+def terminate(phase, info):
+    is_made = any(pathlib.Path(".dagster/artifacts").glob("{asset}/*.partial"))
+    if is_made and threading.current_thread() is threading.main_thread():
+        gc.callbacks.remove(terminate)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+gc.callbacks.append(terminate)
 """
 Contents = dict[str, dict[str, str]]
 
@@ -199,11 +210,20 @@ def without_file_handles(project: Project, handles: int) -> Run:
 
 def with_clock_set_back(project: Project, seconds: float) -> Run:
     """Run, and set the clock that the process sees back by three days after `seconds`."""
+    return _beginning_with(project, SET_BACK.format(seconds=seconds)).materialize(config=QUICK)
+
+
+def terminated_in_a_callback(project: Project, asset: str) -> Run:
+    """Run, and send SIGTERM once it makes `asset`, in a callback of Python's garbage collector."""
+    return _beginning_with(project, IN_A_CALLBACK.format(asset=asset)).materialize(config=QUICK)
+
+
+def _beginning_with(project: Project, source: str) -> Project:
+    """The same project, whose processes run `source` first."""
     site = project.directory / "site"
     site.mkdir()
-    (site / "sitecustomize.py").write_text(SET_BACK.format(seconds=seconds))
-    path = f"{site}{os.pathsep}{project.package}"
-    return project.with_variables({"PYTHONPATH": path}).materialize(config=QUICK)
+    (site / "sitecustomize.py").write_text(source)
+    return project.with_variables({"PYTHONPATH": f"{site}{os.pathsep}{project.package}"})
 
 
 def at_once(project: Project, select: str, configs: Sequence[Config]) -> list[Run]:

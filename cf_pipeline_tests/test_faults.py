@@ -146,6 +146,14 @@ def test_a_terminated_run_says_so_and_what_it_finished_stays_cached(cold, expect
     assert {cache[asset] for asset in finished} == {"hit"}
 
 
+def test_a_signal_that_falls_where_python_ignores_exceptions_ends_the_run(cold, expected):
+    run = faults.terminated_in_a_callback(cold, "cross_validation")
+    assert run.returncode == 1
+    assert "Execution was interrupted" in run.output
+    assert statuses(cold) == ["FAILURE"]
+    assert_survived(cold, expected)
+
+
 def test_a_run_of_another_store_is_not_judged_even_when_it_is_old(cold, tmp_path):
     process = started(cold, "cross_validation")
     with cold.instance() as instance:
