@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import os
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
+from importlib.util import cache_from_source
 from pathlib import Path
 
 ROOT = Path(__file__).parent
@@ -52,7 +56,7 @@ def code_version(module: str) -> str:
             elif imported not in FRAME and _source(imported) is not None:
                 waiting.append(imported)
     parts = [f"{name} {_parse(name)[0]}" for name in sorted(modules)]
-    parts += [f"{name} {version(LIBRARIES[name])}" for name in sorted(libraries)]
+    parts += [f"{name} {_release(LIBRARIES[name])}" for name in sorted(libraries)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
@@ -68,6 +72,8 @@ def edited_modules() -> list[str]:
     )
 
 
+# The release of a package, whose metadata are parsed once.
+_release = cache(version)
 # The state of each module's file when it was parsed, and the digest of its meaning.
 _seen: dict[str, tuple[tuple[int, int], str]] = {}
 
@@ -102,10 +108,44 @@ def _parse(module: str) -> tuple[str, frozenset[str]]:
 
 
 def _meaning(module: str) -> tuple[str, frozenset[str]]:
+    """Return the digest of a module's meaning and the names it imports, as its source is now.
+
+    To parse all sources takes half a second, so what was read is kept where Python keeps compiled
+    modules, under a digest of all it depends on and of itself: what is old or damaged does not fit.
+    """
     source = _source(module)
     if source is None:
         raise ValueError(f"{module!r} is not a module of cf_pipeline: pass an asset's __name__.")
-    tree = _RunOnly().visit(ast.parse(source.read_bytes()))
+    text = source.read_bytes()
+    kept = Path(cache_from_source(str(source), optimization="")).with_suffix(".meaning")
+    with suppress(OSError, UnicodeDecodeError):
+        seal, _, meaning = kept.read_text(encoding="utf-8").partition(" ")
+        if seal == _seal(text, meaning):
+            digest, *imported = meaning.split()
+            return digest, frozenset(imported)
+    digest, imports = _read(text)
+    meaning = " ".join((digest, *sorted(imports)))
+    if not sys.dont_write_bytecode:
+        with suppress(OSError):  # an installation that may only be read
+            kept.parent.mkdir(exist_ok=True)
+            fresh = kept.with_suffix(f".{os.getpid()}")
+            fresh.write_text(f"{_seal(text, meaning)} {meaning}", encoding="utf-8")
+            fresh.replace(kept)
+    return digest, imports
+
+
+def _seal(source: bytes, meaning: str) -> str:
+    return hashlib.sha256(b"\0".join((_own_source(), source, meaning.encode()))).hexdigest()
+
+
+@cache
+def _own_source() -> bytes:
+    """Return the source of this module, which decides what a source means."""
+    return Path(__file__).read_bytes()
+
+
+def _read(source: bytes) -> tuple[str, frozenset[str]]:
+    tree = _RunOnly().visit(ast.parse(source))
     imported = frozenset(_imports(tree))
     for node in ast.walk(tree):
         if isinstance(

@@ -1,5 +1,6 @@
 """Code versions: what of the source counts, and what does not."""
 
+import os
 import subprocess
 import sys
 
@@ -41,7 +42,7 @@ def version(tmp_path):
     source = (REPOSITORY / "cf_pipeline" / "code_version.py").read_text()
     (package / "code_version.py").write_text(source)
 
-    def version(**changed: str) -> str:
+    def version(before: str = "", **changed: str) -> str:
         modules = {
             "assets/x": ASSET,
             "recommender/y": USED,
@@ -52,8 +53,10 @@ def version(tmp_path):
         for name, text in (modules | changed).items():
             (package / f"{name}.py").write_text(text)
         done = subprocess.run(
-            [sys.executable, "-B", "-c", PRINT],
+            [sys.executable, "-c", before + PRINT],
             cwd=tmp_path,
+            # What is read of a source is kept as compiled modules are, unless this forbids it.
+            env=os.environ | {"PYTHONDONTWRITEBYTECODE": ""},
             capture_output=True,
             text=True,
             check=True,
@@ -104,6 +107,52 @@ def test_a_version_is_found_without_importing_anything():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "set()"
+
+
+PARSED = "import ast, sys; ast.parse = lambda source: sys.exit('parsed'); "
+
+
+def test_a_source_is_parsed_once_for_all_processes(version, tmp_path):
+    first = version()
+    assert version(before=PARSED) == first
+    with pytest.raises(subprocess.CalledProcessError) as parsed:
+        version(before=PARSED, **{"recommender/z": "A = 2"})
+    assert parsed.value.stderr == "parsed\n"
+    with (tmp_path / "cf_pipeline" / "code_version.py").open("a") as own_source:
+        own_source.write("# what a source means may be said otherwise now\n")
+    with pytest.raises(subprocess.CalledProcessError):
+        version(before=PARSED)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda _kept: b"",
+        lambda kept: b"\0" * len(kept),
+        lambda kept: kept[:-1],
+        lambda kept: kept + b" cf_pipeline.recommender.unused",
+        lambda kept: b"\xff" + kept,
+        lambda kept: kept.replace(b" ", b"  ", 1),
+    ],
+)
+def test_what_was_read_of_a_source_counts_only_whole(version, tmp_path, damage):
+    first = version()
+    kept = list(tmp_path.rglob("*.meaning"))
+    assert kept
+    for file in kept:
+        file.write_bytes(damage(file.read_bytes()))
+    assert version() == first
+    assert version(before=PARSED) == first
+
+
+def test_versions_are_found_where_nothing_may_be_written(version, tmp_path):
+    first = version()
+    for folder in {file.parent for file in tmp_path.rglob("*.meaning")}:
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
+        folder.touch()  # no folder can be made there
+    assert version() == first
 
 
 def test_a_module_of_another_project_is_refused():
