@@ -2,6 +2,7 @@
 killed."""
 
 import re
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +32,8 @@ class Killed(NamedTuple):
     output: str
     left_when_killed: list[str]
     left_at_the_end: list[str]
+    tasks_of_split: int
+    tasks_of_split_alone: int
 
 
 def killed_and_run_again(project: Project) -> Killed:
@@ -47,7 +50,15 @@ def killed_and_run_again(project: Project) -> Killed:
         left = scratch(project)
         again = on_ray.materialize("*evaluation_metrics", SWEEPS)
         assert again.returncode == 0, again.output
-        return Killed(again.output, left, scratch(project))
+        left_at_the_end, after_checks = scratch(project), tasks(project, "train_test_split")
+        shutil.rmtree((project.artifacts / "train_test_split" / "latest").resolve())
+        assert on_ray.materialize("train_test_split").returncode == 0
+        alone = tasks(project, "train_test_split")
+        return Killed(again.output, left, left_at_the_end, after_checks, alone)
+
+
+def tasks(project: Project, asset: str) -> int:
+    return sum(record.data["tasks"] for record in project.metadata(asset)["nodes"].records)
 
 
 def scratch(project: Project) -> list[str]:
@@ -66,6 +77,7 @@ def test_a_run_that_is_killed_goes_on_from_where_it_was_on_a_cluster(
     [step] = re.findall(r"Going on after step (\d+)", killed.output)
     assert int(step) >= 1
     assert killed.left_at_the_end == []
+    assert killed.tasks_of_split == killed.tasks_of_split_alone
     assert on_ray.data_versions() == local.data_versions()
     rows = [record.data for record in on_ray.metadata("factor_model")["nodes"].records]
     assert len(rows) == 2
