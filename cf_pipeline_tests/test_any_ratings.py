@@ -149,6 +149,14 @@ def test_lists_of_events_find_what_people_of_the_same_taste_watch(events: Pipeli
     assert (somebody["predicted_rating"] == 1).all()
 
 
+def test_movies_of_events_are_alike_that_the_same_people_watch(events: Pipeline) -> None:
+    """They cannot be told by what is predicted of them: that is the same of each."""
+    alike = pd.read_parquet(events.folder("similar_movies") / "similar_movies.parquet")
+    first = alike[alike["rank"] <= 2]
+    assert (first["movie"] % 3 == first["similar_movie"] % 3).mean() > 0.9
+    assert first["cosine"].between(0.1, 1).all()
+
+
 def test_more_events_are_compared_by_their_lists(events: Pipeline) -> None:
     more = watched().assign(user=lambda rows: rows["user"] + N_USERS)
     events.run(pd.concat([watched(), more]))

@@ -85,7 +85,8 @@ def similar_movies(
 ) -> dg.MaterializeResult[Artifact]:
     """The 20 movies most like each movie: liked and disliked by the same people.
 
-    Movies are alike by the cosine of the factor model's factors.
+    Movies are alike by the cosine of the factor model's factors; of events, by that of the factors
+    of who watched what.
     """
     champions = Champions(artifacts.store, context.log.info)
     champions.refuse_other("similar_movies", served_model.inputs["champion_model"])

@@ -153,8 +153,9 @@ class Recommender:
     def similar(self, title: str, n: int = LENGTH) -> pd.DataFrame:
         """Return the n movies that are most like `title`: liked and disliked by the same people.
 
-        The columns are rank, movie, title, cosine (of the factor model's factors) and ratings, the
-        number of training ratings: of a movie with few, little is known. A title may lack its year.
+        The columns are rank, movie, title, cosine (of the factors, as in `neighbours`) and ratings,
+        the number of training ratings: of a movie with few, little is known. A title may lack its
+        year.
 
         Raises:
             ValueError: the title is not known.
@@ -185,7 +186,7 @@ class Recommender:
         """Return the k items (n, k) of the greatest cosines (n, k) to `items` (n,), themselves not.
 
         The factors are the factor model's, which tell alike from alike better than the implicit
-        ones: these find what was popular at the same time.
+        ones: these find what was popular at the same time. Of events, only these say anything.
         Where there are fewer, the rest are item 0, with cosine -inf.
         """
         itself = Seen.of(torch.arange(len(items)), items, len(items))
@@ -234,6 +235,8 @@ class Recommender:
 
     @cached_property
     def _directions(self) -> Tensor:
+        if self._scale.is_constant:  # such as events: who watched what is all there is to learn
+            return normalize(self.model.implicit.items)
         return normalize(self.model.rating.item_factors.weight.detach())
 
     @cached_property
