@@ -63,17 +63,9 @@ def fit(
 
     posterior, trace = gibbs.fit(train, side, settings, validation, log, executor, folder, scale)
     posterior = posterior.to_scale(scale, levels_of(train.ratings))
-    progress: list[dict[str, float | None]] = [
-        sweep._asdict()
-        | {
-            "validation_rmse": sweep.validation_rmse and scale.star * sweep.validation_rmse,
-            "noise_std": sweep.noise_std * (1 if posterior.ordinal else scale.star),
-        }
-        for sweep in trace
-    ]
     return Fit(
         distil(posterior, settings.n_factors, y_range, settings.bias, executor),
-        progress,
+        [sweep._asdict() for sweep in trace],
         time.perf_counter() - start,
         posterior.thinned(settings.kept_samples),
     )

@@ -36,6 +36,13 @@ class Fit:
     posterior: Posterior | None = field(default=None, repr=False)
 
 
+def in_words(row: Mapping[str, float | None], of: int) -> str:
+    """Return a row of a fit's progress for the log: which of how many steps, and what is known."""
+    (step, number), *figures = row.items()
+    known = [f"{name} {value:.4g}" for name, value in figures if value is not None]
+    return ", ".join([f"{step} {number} of {of}", *known])
+
+
 def resolve_y_range(settings: ModelSettings, scale: RatingScale) -> tuple[float, float]:
     """Return the range of predictions: as it is set, or by the rating scale.
 

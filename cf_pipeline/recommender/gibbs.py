@@ -25,6 +25,7 @@ from cf_pipeline.recommender.checkpoints import Checkpoints, checksum
 from cf_pipeline.recommender.draws import stream
 from cf_pipeline.recommender.executors import LOCAL, BlockError
 from cf_pipeline.recommender.features import low_rank_features
+from cf_pipeline.recommender.fits import in_words
 from cf_pipeline.recommender.gibbs_progress import Samples, Seen, Sweep, kept_sweeps
 from cf_pipeline.recommender.gibbs_side import Side
 from cf_pipeline.recommender.likelihoods import GaussianLikelihood, Likelihood, OrdinalLikelihood
@@ -65,7 +66,7 @@ def fit(
     """Sample factors and biases of every user and item, on the device where the ratings are.
 
     The priors are for stars: ratings of a `scale` are taken as if it were 1 to 5, and the samples
-    are of such. What is found is the same on every scale.
+    are of such. What is found is the same on every scale. The trace is on the `scale`.
 
     The ordinal likelihood draws a latent rating of each, which both sides share: it is fitted in
     this process, whatever the `executor`.
@@ -109,11 +110,12 @@ def fit(
             seen.add(sampler)
         if sweep in kept:
             samples.add(sampler.sample())
+        noise_std = sampler.likelihood.precision.rsqrt().mean().item()
         trace.append(
             Sweep(
                 sweep,
                 seen.rmse,
-                sampler.likelihood.precision.rsqrt().mean().item(),
+                noise_std if sampler.ordinal else scale.star * noise_std,
                 sampler.users.prior_std,
                 sampler.items.prior_std,
             )
@@ -121,8 +123,7 @@ def fit(
         late = time.monotonic() - logged > SECONDS_BETWEEN_LINES
         if late or sweep % SWEEPS_BETWEEN_LINES == 0 or sweep == settings.sweeps:
             logged = time.monotonic()
-            known = {name: value for name, value in trace[-1]._asdict().items() if value}
-            log(", ".join(f"{name} {value:.4g}" for name, value in known.items()))
+            log(in_words(trace[-1]._asdict(), settings.sweeps))
         if checkpoints and checkpoints.due:
             facts = {"trace": trace, "seen": seen.count}
             checkpoints.save(sweep, sampler.state | seen.state, facts, samples.each())

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 class Sweep(NamedTuple):
     """Where the sampler stood after a sweep.
 
-    `validation_rmse`, in stars, is that of the mean of the samples so far; None during the burn-in
-    and without a validation part. `noise_std` is the mean standard deviation of a rating about what
-    is said of it, in stars (with the ordinal likelihood about 1, without unit); `user_std` and
-    `item_std` are those of a factor or bias about what the features say of it.
+    `validation_rmse`, on the scale of the ratings, is that of the mean of the samples so far; None
+    during the burn-in and without a validation part. `noise_std` is the mean standard deviation of
+    a rating about what is said of it, on that scale (with the ordinal likelihood about 1, without
+    unit); `user_std` and `item_std` are those of a factor or bias about what the features say.
     """
 
     sweep: int
@@ -84,11 +84,11 @@ class Seen:
 
     @property
     def rmse(self) -> float | None:
-        """That of the mean of the predictions, in stars; None without any."""
+        """That of the mean of the predictions, on the scale of the ratings; None without any."""
         if self._validation is None or self._sum is None or not self.count:
             return None
         errors = self._sum / self.count - self._scale.in_stars(self._validation.ratings)
-        return errors.square().mean().sqrt().item()
+        return self._scale.star * errors.square().mean().sqrt().item()
 
     def add(self, sampler: Sampler) -> None:
         """Add what the sampler predicts where it stands."""

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from cf_pipeline.recommender.budget import both_sides
 from cf_pipeline.recommender.factor_model import FactorModel
 from cf_pipeline.recommender.features import SideFeatures, low_rank_features
-from cf_pipeline.recommender.fits import Fit, constant_fit, resolve_y_range
+from cf_pipeline.recommender.fits import Fit, constant_fit, in_words, resolve_y_range
 from cf_pipeline.recommender.minibatches import EncodedRatings, Minibatches
 from cf_pipeline.recommender.rating_scale import RatingScale
 from cf_pipeline.recommender.settings import BlockSettings
@@ -103,7 +103,7 @@ def fit(
             optimizer.step()
             schedule.step()
         curve.append(_evaluate(epoch, model, train, validation))
-        log(f"Epoch {epoch} of {settings.epochs}: {curve[-1]}")
+        log(in_words(curve[-1]._asdict(), settings.epochs))
     _finish(model)
     return Fit(model, [epoch._asdict() for epoch in curve], time.perf_counter() - start)
 

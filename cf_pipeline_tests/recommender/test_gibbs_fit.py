@@ -96,7 +96,7 @@ def test_a_line_is_logged_every_25_sweeps_and_at_the_end() -> None:
     lines: list[str] = []
     trace = fit(*some_ratings(), small(sweeps=30), log=lines.append).trace
     for line, sweep in zip(lines, (trace[24], trace[29]), strict=True):
-        assert line.startswith(f"sweep {sweep.sweep}, noise_std {sweep.noise_std:.4g}, ")
+        assert line.startswith(f"sweep {sweep.sweep} of 30, noise_std {sweep.noise_std:.4g}, ")
 
 
 @BOTH

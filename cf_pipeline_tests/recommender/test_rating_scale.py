@@ -114,7 +114,10 @@ def test_every_rating_has_its_level_or_the_nearest_of_few(ratings: list[int], mo
 def test_a_fit_is_the_same_on_every_scale(low: float, high: float, method: str) -> None:
     settings = FAST.model_copy(update={"method": method})
     (stars, side), (ratings, _) = some_ratings(), spread(low, high)
-    of_stars, found = (methods.fit(part, side, settings, part) for part in (stars, ratings))
+    lines: list[str] = []
+    of_stars, found = (
+        methods.fit(part, side, settings, part, lines.append) for part in (stars, ratings)
+    )
     star = found.model.rating_scale.star
     assert found.model.rating_scale == pytest.approx((low, high))
     expected = low + star * (of_stars.model(stars.users, stars.items) - 1)
@@ -122,6 +125,7 @@ def test_a_fit_is_the_same_on_every_scale(low: float, high: float, method: str) 
     torch.testing.assert_close(predicted, expected, atol=2e-3 * star, rtol=0)
     rmse, of_rmse = (fit.progress[-1]["validation_rmse"] or 0 for fit in (found, of_stars))
     assert rmse == pytest.approx(star * of_rmse, rel=1e-3)
+    assert f"validation_rmse {rmse:.4g}" in lines[-1]
     if found.posterior and of_stars.posterior:
         ours, theirs = (
             posterior.predict(stars.users, stars.items)
