@@ -11,6 +11,7 @@ from cf_pipeline.caching import Artifacts, Metadata
 from cf_pipeline.champion import Champions, is_champion
 from cf_pipeline.code_version import code_version
 from cf_pipeline.compute import Compute, nodes_of
+from cf_pipeline.deciding import JOBS, PROMOTE
 from cf_pipeline.gate import read_findings, with_history
 from cf_pipeline.metadata import table_of
 from cf_pipeline.recommender.settings import GATE_RULES
@@ -63,6 +64,7 @@ def ratings_checks(
     try:
         artifacts.part("ratings_checks", code_version(__name__), [ratings], verify)
     except BadRatingsError as error:
+        context.log.error(str(error))
         faults = error.faults
     for name in RATINGS_CHECKS:
         fault = faults.get(name)
@@ -82,27 +84,34 @@ def ratings_checks(
     ins={"challenger": dg.AssetIn("challenger")},
 )
 def gate_checks(
-    challenger: Artifact, artifacts: dg.ResourceParam[Artifacts]
+    context: dg.AssetCheckExecutionContext,
+    challenger: Artifact,
+    artifacts: dg.ResourceParam[Artifacts],
 ) -> Iterator[dg.AssetCheckResult]:
     """Show what the gate found, a rule a check, and block what is downstream in the same run.
 
     The champion passes by being it: somebody may have promoted it by hand. `champion_model` judges
     again, for runs of its own.
     """
-    decisions = Champions(artifacts.store, dg.get_dagster_logger().info).decisions()
+    decisions = Champions(artifacts.store, context.log.info).decisions()
     champion = is_champion(decisions, challenger.inputs)
     found = {
         finding["rule"]: finding
         for finding in with_history(read_findings(challenger), decisions, challenger.inputs)
     }
+    against = {} if champion else {n: one["why"] for n, one in found.items() if not one["passed"]}
+    for name, why in against.items():
+        context.log.error(f"{name}: {why}")
+    if against:
+        context.log.error(
+            f"The gate keeps the champion, if there is one. To have this model promoted all the "
+            f"same, launch the job {JOBS[PROMOTE]} with a reason."
+        )
     for name in GATE_RULES:
         finding = found.get(name)
         metadata = {"why": finding["why"] if finding else "There is no champion to compare with."}
         if champion:
             metadata["champion"] = "This model is the champion."
         yield dg.AssetCheckResult(
-            check_name=name,
-            asset_key="challenger",
-            passed=champion or finding is None or finding["passed"],
-            metadata=metadata,
+            check_name=name, asset_key="challenger", passed=name not in against, metadata=metadata
         )

@@ -86,7 +86,10 @@ class Decider:
         if self.run.job_name != JOBS[decide]:
             raise _failure(f"Only the job {JOBS[decide]} can {decide}: launch that.")
         if not reason.strip():
-            raise _failure(f"{JOBS[decide]} needs a `reason` in its config: it is recorded.")
+            raise _failure(
+                f"{JOBS[decide]} needs a reason, which is recorded: give it in the run config, as "
+                f"`ops: {{champion_model: {{config: {{decide: {decide}, reason: ...}}}}}}`."
+            )
         if decide == ROLL_BACK:
             return self._roll_back(decisions, number, reason.strip())
         if is_champion(decisions, self.challenger.made_from):

@@ -1,8 +1,9 @@
 """Asset checks of drift, and of a feed that stops: they warn, and block nothing."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
 
@@ -23,7 +24,9 @@ MOST_DAYS = 7  # the freshness policies', which tell of runs and not of what arr
     ],
     ins={"rating_drift": dg.AssetIn("rating_drift")},
 )
-def drift_checks(rating_drift: Artifact) -> Iterator[dg.AssetCheckResult]:
+def drift_checks(
+    context: dg.AssetCheckExecutionContext, rating_drift: Artifact
+) -> Iterator[dg.AssetCheckResult]:
     """Warn of the changes that are beyond their limits and beyond chance, and show them all.
 
     What cannot be told passes, with a remark.
@@ -36,16 +39,30 @@ def drift_checks(rating_drift: Artifact) -> Iterator[dg.AssetCheckResult]:
             remark = CANNOT_TELL
         if report.get("recent_rows") == 0 and set(check.changes) & set(OVER_TIME):
             remark = NO_TIME
+        warnings = [change for change in found if change["warns"]]
+        for change in warnings:
+            context.log.warning(f"{name}: {_in_words(change)}")
         yield dg.AssetCheckResult(
             check_name=name,
             asset_key="rating_drift",
-            passed=not any(change["warns"] for change in found),
+            passed=not warnings,
             severity=dg.AssetCheckSeverity.WARN,
             metadata={
                 **({"remark": remark} if remark else {}),
                 **({"changes": table_of(found)} if found else {}),
             },
         )
+
+
+def _in_words(change: Mapping[str, Any]) -> str:
+    """Return how something changed, for the log."""
+    was = ""
+    if change["before"] is not None and change["now"] is not None:
+        was = f"{change['before']:.4g} before and {change['now']:.4g} now, "
+    size, noise, limit = change["size"], change["noise"], change["limit"]
+    return (
+        f"{change['of']}: {was}a change of {size:.4g} (by chance {noise:.4g}, limit {limit:.4g})."
+    )
 
 
 @dg.asset_check(

@@ -70,6 +70,11 @@ def test_a_worse_model_fails_the_checks_and_nothing_downstream_is_made(finished,
         failed_checks(refused)
     )
     assert "difference" in failed_checks(refused)["challenger_beats_champion"]
+    with refused.instance() as instance:
+        said = [entry.message for entry in instance.all_logs(latest_run(refused))]
+    for name, why in failed_checks(refused).items():
+        assert f"{name}: {why}" in "\n".join(said)
+    assert any("launch the job promote_by_hand with a reason" in line for line in said)
     assert not SHOWN & set(refused.cache_of(latest_run(refused)))
 
 
@@ -123,7 +128,7 @@ def test_somebody_promotes_by_hand_goes_back_and_is_on_record(worse):
     before = shown(worse)
     run = decide(worse, "promote_by_hand")
     assert run.returncode == 1
-    assert "needs a `reason`" in run.output
+    assert "needs a reason, which is recorded: give it in the run config, as `ops: " in run.output
     run = decide(worse, "promote_by_hand", reason="An experiment.")
     assert run.returncode == 0, run.output
     assert all(shown(worse)[asset] != before[asset] for asset in SHOWN)

@@ -138,6 +138,8 @@ def test_reversed_stars_are_warned_of_and_block_nothing(begun, archive, tmp_path
         "stars_are_given_as_before",
         "the_champion_predicts_new_ratings_as_well",
     }
+    assert "stars_are_given_as_before: stars: a change of 0." in run.output
+    assert "the_champion_predicts_new_ratings_as_well: rmse_of_known: 0." in run.output
     assert begun.metadata("rating_drift")["warnings"] == 2
 
 
