@@ -42,6 +42,7 @@ def write_table(
     every.mkdir()
     files, _ = _write_pieces(ratings, every, log, executor)
     first = first_of_pairs(files, executor)
+    log(f"{len(first) - first.sum():,} of {len(first):,} events repeat an earlier one: left out.")
     pieces = [
         partial(_first_rows, block, first[block.start : block.start + block.rows], ratings.schema)
         for block in file_blocks(files)

@@ -180,7 +180,10 @@ def test_of_events_in_files_the_first_counts(
         for into, executor in (("here", LOCAL), ("there", PICKLING)):
             (folder / into).mkdir()
             opened = open_ratings(archive, executor)
-            written, summary = write_table(opened, folder / into, ignore, executor)
+            lines: list[str] = []
+            written, summary = write_table(opened, folder / into, lines.append, executor)
+            n = len(every(files))
+            assert f"{n - len(first)} of {n} events repeat an earlier one: left out." in lines
     assert sorted((folder / "there").iterdir()) == written
     for path in written:
         assert path.read_bytes() == (folder / "here" / path.name).read_bytes()
