@@ -1,4 +1,4 @@
-"""Lists for people: by their id, by a few ratings, and by what a movie is like."""
+"""Lists for people: by their id, and by a few ratings of movies that they name."""
 
 import re
 from typing import Any
@@ -223,20 +223,3 @@ def test_of_several_movies_of_one_title_it_is_the_most_rated(recommender: Recomm
 def test_the_unknown_movie_has_no_title(recommender: Recommender) -> None:
     with pytest.raises(ValueError, match="No movie"):
         recommender.index_of(recommender.titles[0])
-
-
-def test_similar_movies_come_nearest_first_and_never_the_movie_itself(
-    recommender: Recommender,
-) -> None:
-    similar = recommender.similar("Star Wars", 30)
-    assert similar["rank"].tolist() == list(range(1, 31))
-    assert similar["cosine"].is_monotonic_decreasing
-    assert similar["cosine"].max() <= 1 + 1e-6
-    assert "Star Wars (1977)" not in set(similar["title"])
-    assert "Empire Strikes Back, The (1980)" in set(similar["title"][:5])
-
-
-def test_similar_movies_have_their_number_of_training_ratings(fitted: Fitted) -> None:
-    similar = fitted.recommender.similar("Toy Story")
-    counts = fitted.train["movie"].value_counts()
-    assert similar["ratings"].tolist() == counts[similar["movie"]].tolist()
