@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cf_pipeline.recommender.serving import OTHERWISE, Recommender
@@ -68,6 +68,7 @@ def test_a_list_ends_with_the_last_unseen_movie(fitted: Fitted) -> None:
     assert set(listed["movie"]) == set(fitted.train["movie"]) - seen
 
 
+@settings(deadline=None)  # a busy machine takes its time
 @given(st.integers(-2, 100), st.integers(1, 40), st.booleans())
 def test_no_id_of_either_kind_is_listed_what_it_rated(user: int, n: int, strings: bool) -> None:
     recommender = SMALL[strings]
