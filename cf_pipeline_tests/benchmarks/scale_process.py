@@ -1,4 +1,4 @@
-"""A stage of the benchmark `scale` in a process of its own, so that its peak memory is its own.
+"""A stage of a benchmark in a process of its own, so that its peak memory is its own.
 
 A stage is a function, named `module:function` as in `scale_ingest:polars`, whose arguments and
 figures are JSON. It tells its `seconds` itself, as it knows what is to be timed; all else of its

@@ -1,16 +1,19 @@
-"""The real tables, copies of them in both layouts MovieLens 100k comes in, and fits to them."""
+"""The real tables, copies of them in both layouts that they come in, a mirror, and fits to them."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from cf_pipeline.recommender import gibbs
+from cf_pipeline.recommender import gibbs, sources
 from cf_pipeline.recommender.movielens import read_movies, read_ratings, read_users
 from cf_pipeline.recommender.serving import Recommender
 from cf_pipeline.recommender.settings import GibbsSettings
 from cf_pipeline.recommender.splits import official_fold
+from cf_pipeline_tests.recommender.fetches import Fetch, publish
 from cf_pipeline_tests.recommender.layouts import Tables, with_release_dates, write_wheel, write_zip
+from cf_pipeline_tests.recommender.mirror import Mirror, serve
 from cf_pipeline_tests.recommender.recommenders import Fitted, fit_recommender
 from cf_pipeline_tests.recommender.simulation import Fold, Simulated, simulate
 
@@ -39,6 +42,21 @@ def official_zip(tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def wheel(tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The real tables, in a wheel of the layout of recbole's."""
     return write_wheel(tables, tmp_path_factory.mktemp("index") / "recbole-1.2.1-py3-none-any.whl")
+
+
+@pytest.fixture
+def mirror(official_zip: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
+    """A mirror whose ml-100k.zip is taken for the published one."""
+    publish(official_zip, monkeypatch)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with serve(official_zip.read_bytes()) as mirror:
+        monkeypatch.setenv(sources.URL_VARIABLE, mirror.url)
+        yield mirror
+
+
+@pytest.fixture
+def fetch(tmp_path: Path) -> Fetch:
+    return Fetch(tmp_path / "archive")
 
 
 @pytest.fixture(scope="session")

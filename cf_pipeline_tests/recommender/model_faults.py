@@ -1,60 +1,33 @@
 """What may be wrong with the files of models and a posterior, and what the refusal must say.
 
 `attempt` needs no pytest, so that a benchmark can go through FAULTS as the tests do.
+Those of vocabularies are in `vocabulary_faults`.
 """
 
-import json
 import math
-import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cf_pipeline.recommender.factor_model import FactorModel, ModelFileError
-from cf_pipeline.recommender.implicit_als import ImplicitFactors
 from cf_pipeline.recommender.posterior import Posterior, PosteriorFileError
 from cf_pipeline.recommender.ranking_model import RankingModel
-from cf_pipeline.recommender.settings import RankingSettings
-from cf_pipeline.recommender.vocabulary import Vocabulary
+from cf_pipeline_tests.recommender.damages import (
+    Damage,
+    ModelFault,
+    cut,
+    longer,
+    with_entries,
+    with_header,
+    with_tensors,
+    without,
+    written,
+)
 from cf_pipeline_tests.recommender.escaped import EscapedError, told
 from cf_pipeline_tests.recommender.simulation import some_posterior
-
-N_USERS, N_ITEMS, N_FACTORS = 5, 4, 3
-USERS, MOVIES = Vocabulary.of([3, 7, 20, 500]), Vocabulary.of([1, 2, 900])
-
-Damage = Callable[[Path], object]
-
-
-class ModelFault(NamedTuple):
-    """`damage` spoils a folder in which `some_ranking_model` and `some_posterior` were saved.
-
-    The refusal says `text`, and to materialize the `asset` again.
-    """
-
-    name: str
-    damage: Damage
-    text: str
-    asset: str = "factor_model"
-
-
-def some_model(bias: bool = True) -> FactorModel:
-    """Return a model of 5 users and 4 items, the unknown ones counted."""
-    torch.manual_seed(0)
-    return FactorModel(N_USERS, N_ITEMS, N_FACTORS, (0.5, 5.25), bias)
-
-
-def some_ranking_model(bias: bool = True) -> RankingModel:
-    """Return a ranking model above `some_model`, which is saved with it."""
-    generator = torch.Generator().manual_seed(2)
-    users, items = (torch.randn(n, 4, generator=generator) for n in (N_USERS, N_ITEMS))
-    settings = RankingSettings(n_factors=4, confidence=7.5, regularization=0.3)
-    return RankingModel(some_model(bias), ImplicitFactors(users, items), 0.14, 0.9, settings)
+from cf_pipeline_tests.recommender.some_models import MOVIES, USERS, some_ranking_model
+from cf_pipeline_tests.recommender.vocabulary_faults import VOCABULARIES
 
 
 def attempt(fault: ModelFault, folder: Path) -> str:
@@ -77,26 +50,6 @@ def attempt(fault: ModelFault, folder: Path) -> str:
     raise EscapedError("they were loaded")
 
 
-# --- ways to damage a file
-
-
-def without(name: str) -> Damage:
-    return lambda folder: (folder / name).unlink()
-
-
-def cut(name: str) -> Damage:
-    return lambda folder: os.truncate(folder / name, (folder / name).stat().st_size - 20)
-
-
-def longer(name: str) -> Damage:
-    """Make a file 20 GB long, which takes no room on the disk."""
-    return lambda folder: os.truncate(folder / name, 20 * 10**9)
-
-
-def written(name: str, content: str) -> Damage:
-    return lambda folder: (folder / name).write_text(content)
-
-
 def with_tables(**tables: Tensor | None) -> Damage:
     """Return the damage that puts these tables among the model's; None takes one out."""
     return with_tensors("model", {f"{name}.weight": table for name, table in tables.items()})
@@ -112,15 +65,6 @@ def with_factors(**tensors: Tensor | None) -> Damage:
     return with_tensors("ranking", tensors)
 
 
-def with_tensors(kind: str, tensors: dict[str, Tensor | None]) -> Damage:
-    def damage(folder: Path) -> None:
-        path = folder / f"{kind}.safetensors"
-        held = load_file(path) | tensors
-        save_file({name: tensor for name, tensor in held.items() if tensor is not None}, path)
-
-    return damage
-
-
 def with_shape(**changed: object) -> Damage:
     return with_entries("model.json", changed)
 
@@ -129,76 +73,11 @@ def with_ranking(**changed: object) -> Damage:
     return with_entries("ranking.json", changed)
 
 
-def with_entries(name: str, changed: dict[str, object]) -> Damage:
-    def damage(folder: Path) -> None:
-        held = json.loads((folder / name).read_text())
-        (folder / name).write_text(json.dumps(held | changed))
-
-    return damage
-
-
-def with_header(name: str, header: bytes) -> Damage:
-    """Return the damage that gives a file another header, and leaves it as long as it is."""
-
-    def damage(folder: Path) -> None:
-        size = (folder / name).stat().st_size
-        content = len(header).to_bytes(8, "little") + header
-        (folder / name).write_bytes(content.ljust(size, b"\0")[:size])
-
-    return damage
-
-
-def with_user_ids(ids: pa.Array, **options: object) -> Damage:
-    def damage(folder: Path) -> None:
-        pq.write_table(pa.table({"id": ids}), folder / "user_vocabulary.parquet", **options)
-
-    return damage
-
-
-def claiming_rows(n_rows: int) -> Damage:
-    """Return the damage that makes the footer of the users' vocabulary claim `n_rows`."""
-
-    def damage(folder: Path) -> None:
-        path = folder / "user_vocabulary.parquet"
-        with_user_ids(pa.nulls(123_456, pa.int64()))(folder)
-        data = path.read_bytes()
-        start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
-        footer = data[start:-8].replace(_varint(123_456), _varint(n_rows))
-        path.write_bytes(data[:start] + footer + len(footer).to_bytes(4, "little") + b"PAR1")
-
-    return damage
-
-
-def _varint(number: int) -> bytes:
-    """Return a positive number as Thrift's compact protocol writes it."""
-    number *= 2
-    parts = []
-    while number > 127:
-        parts.append(number & 127 | 128)
-        number >>= 7
-    return bytes([*parts, number])
-
-
-def _swapped(folder: Path) -> None:
-    MOVIES.save(folder / "user_vocabulary.parquet")
-    USERS.save(folder / "movie_vocabulary.parquet")
-
-
-def _overwritten(folder: Path) -> None:
-    path = folder / "user_vocabulary.parquet"
-    data = path.read_bytes()
-    path.write_bytes(data[:4] + bytes(30) + data[34:])
-
-
-# --- the faults
-
 MODEL = [
     ModelFault("no shape", without("model.json"), "model.json"),
     ModelFault("no weights", without("model.safetensors"), "model.safetensors"),
-    ModelFault("no vocabulary", without("user_vocabulary.parquet"), "user_vocabulary.parquet"),
     ModelFault("a shape cut short", cut("model.json"), "Invalid JSON"),
     ModelFault("weights cut short", cut("model.safetensors"), "not fully covered"),
-    ModelFault("a vocabulary cut short", cut("movie_vocabulary.parquet"), "is not a vocabulary"),
     ModelFault("a shape without entries", written("model.json", "{}"), "7 validation errors"),
     ModelFault("a list as a shape", written("model.json", "[]"), "should be an object"),
     ModelFault("-1 factors", with_shape(n_factors=-1), "greater than"),
@@ -229,60 +108,6 @@ MODEL = [
         ),
         "deserializing header",
     ),
-    ModelFault("swapped vocabularies", _swapped, "It has 5 rows, and may have 4"),
-    ModelFault(
-        "a vocabulary of one id less",
-        lambda folder: MOVIES.save(folder / "user_vocabulary.parquet"),
-        "5 rows for users, but the user vocabulary has 4",
-    ),
-    ModelFault(
-        "a vocabulary of other ids",
-        lambda folder: Vocabulary.of([1, 2, 901]).save(folder / "movie_vocabulary.parquet"),
-        "fitted with another movie vocabulary",
-    ),
-    ModelFault(
-        "a vocabulary of one id more",
-        lambda folder: Vocabulary.of(range(5)).save(folder / "user_vocabulary.parquet"),
-        "has 6 rows, and may have 5",
-    ),
-    ModelFault(
-        "a vocabulary claiming a billion ids", claiming_rows(10**9), "has 1,000,000,000 rows"
-    ),
-    ModelFault(
-        "a vocabulary that expands to 5 million ids",
-        with_user_ids(pa.repeat(pa.scalar(7, pa.int64()), 5_000_000), row_group_size=5_000_000),
-        "has 5,000,000 rows",
-    ),
-    ModelFault(
-        "a vocabulary of 20 GB", longer("user_vocabulary.parquet"), "more than 65,856 bytes"
-    ),
-    ModelFault(
-        "an id of a megabyte", with_user_ids(pa.array([None, "x" * 10**6])), "An id has 1,000,000"
-    ),
-    ModelFault(
-        "an id of 20 MB that takes a kilobyte",
-        with_user_ids(pa.array([None, "x" * (20 << 20)]), compression="zstd"),
-        "is compressed by {'ZSTD'}",
-    ),
-    ModelFault(
-        "an id that is a list of a million",
-        with_user_ids(pa.array([[7] * 10**6])),
-        "Its ids are list<",
-    ),
-    *(
-        ModelFault(
-            f"ids that are {kind}",
-            with_user_ids(pa.array([None, b"x" * 10**6]).cast(kind)),
-            f"Its ids are {kind}",
-        )
-        for kind in (pa.binary(), pa.large_binary(), pa.large_string(), pa.string_view())
-    ),
-    ModelFault(
-        "ids that are words of a dictionary",
-        with_user_ids(pa.array([None, "x" * 10**6]).dictionary_encode()),
-        "Its ids are dictionary<",
-    ),
-    ModelFault("a vocabulary partly overwritten", _overwritten, "is not a vocabulary"),
 ]
 POSTERIOR = [
     ModelFault("no kind", without("posterior.json"), "posterior.json"),
@@ -351,6 +176,10 @@ RANKING = [
         ModelFault("an infinite spread", with_ranking(rating_std=math.inf), "finite number"),
         ModelFault("no settings", with_ranking(settings=None), "settings"),
         ModelFault("a negative pull", with_ranking(settings={"regularization": -1}), "than 0"),
+        *(
+            ModelFault(f"infinite {name}", with_ranking(settings={name: math.inf}), "finite number")
+            for name in ("confidence", "regularization", "feature_regularization")
+        ),
         ModelFault(
             "10^18 factors of choice", with_ranking(settings={"n_factors": 10**18}), "factors make"
         ),
@@ -402,4 +231,4 @@ RANKING = [
         ),
     )
 ]
-FAULTS = MODEL + POSTERIOR + RANKING
+FAULTS = MODEL + VOCABULARIES + POSTERIOR + RANKING

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import torch
 
 from cf_pipeline.recommender import distillation, ranking_fit
@@ -11,6 +12,7 @@ from cf_pipeline.recommender.factor_model import FactorModel
 from cf_pipeline.recommender.implicit_als import ImplicitFactors
 from cf_pipeline.recommender.posterior import Posterior
 from cf_pipeline.recommender.ranking_model import RankingModel
+from cf_pipeline.recommender.recommendations import recommendation_tables
 from cf_pipeline.recommender.serving import History, Recommender
 from cf_pipeline.recommender.settings import GibbsSettings, RankingSettings
 from cf_pipeline.recommender.splits import Mask
@@ -80,3 +82,12 @@ def some_recommender(strings: bool = False, n_movies: int = 30) -> Recommender:
     model = RankingModel(rating, ImplicitFactors(*tables), 0.1, 0.9, settings)
     titles = ["#na#", *(f"Movie {movie} (1999)" for movie in known[1].ids)]
     return Recommender(model, titles, History.of(encoded(train)[0], *known, test))
+
+
+def lists_of_all(
+    recommender: Recommender, posterior: Posterior | None, users: pd.DataFrame
+) -> pd.DataFrame:
+    """Return the table of everybody's lists."""
+    table = pa.concat_tables(recommendation_tables(recommender, posterior, users))
+    frame: pd.DataFrame = table.to_pandas()
+    return frame

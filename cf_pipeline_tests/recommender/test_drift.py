@@ -1,7 +1,6 @@
 """Drift: real ratings replayed by time, honest and damaged, and whatever else may come."""
 
 import json
-import time
 from collections.abc import Callable
 from dataclasses import asdict
 
@@ -11,39 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cf_pipeline.recommender import metrics
-from cf_pipeline.recommender.drift import DriftReport, compare, new_ratings
+from cf_pipeline.recommender.drift import compare
 from cf_pipeline.recommender.drift_changes import mean_by_users
-from cf_pipeline.recommender.drift_limits import DRIFT_CHECKS, LEAST_USERS, LIMITS, OVER_TIME
+from cf_pipeline.recommender.drift_limits import DRIFT_CHECKS, LEAST_USERS, LIMITS
 from cf_pipeline.recommender.rating_scale import MOST_LEVELS
-from cf_pipeline.recommender.splits import last_k_per_user
-from cf_pipeline_tests.recommender.simulation import encoded
+from cf_pipeline_tests.recommender.drifting import MONDAY, judged, made, parted, warnings
 
 SEEN = 42_000  # of the ratings by time
 NEW = 2_000
-MONDAY = pd.Timestamp("1998-01-05", tz="UTC")
 
 Damage = Callable[[pd.DataFrame], pd.DataFrame]
-
-
-def parted(ratings: pd.DataFrame, k: int = 10) -> pd.DataFrame:
-    return ratings.assign(part=np.where(last_k_per_user(ratings, k), "test", "train"))
-
-
-def parted_at_random(ratings: pd.DataFrame) -> pd.DataFrame:
-    return ratings.assign(part=np.where(ratings.index % 5, "train", "test"))
-
-
-def judged(seen: pd.DataFrame, new: pd.DataFrame) -> DriftReport:
-    """Compare as a simple champion would: it predicts the biases of users and movies."""
-    parts = seen[seen["part"] == "train"], seen[seen["part"] == "test"]
-    train, *others = encoded(*parts, new)
-    return compare(seen, new, *(metrics.regularised_bias(train, rows) for rows in others))
-
-
-def warnings(report: DriftReport) -> set[str]:
-    assert set(report.changes) == set(LIMITS)
-    return {name for name, change in report.changes.items() if change.warns}
 
 
 @pytest.fixture(scope="module")
@@ -106,144 +82,11 @@ def test_the_report_says_what_is_new(replayed: tuple[pd.DataFrame, pd.DataFrame]
     assert pace.now == pytest.approx(NEW / days, rel=0.01)
 
 
-def test_strangers_before_are_counted_as_they_came() -> None:
-    """Ten people a day, each for the first time: all that came were strangers, then as now."""
-    ratings = made(30, n_of_user=20, people_a_day=10)
-    report = judged(parted(ratings[:400]), ratings[400:])
-    assert report.unknown_in_test.user == 0
-    assert report.unknown_before is not None
-    assert report.unknown_before.user == report.unknown_now.user == 1
-    assert report.changes["unknown_users"].size == 0
-
-
-def made(n_users: int, n_of_user: int, people_a_day: int) -> pd.DataFrame:
-    """Ratings of movies at random, each person's at once."""
-    user = np.repeat(np.arange(n_users), n_of_user)
-    random = np.random.default_rng(0)
-    return pd.DataFrame(
-        {
-            "user": user,
-            "movie": np.concatenate([random.permutation(50)[:n_of_user] for _ in range(n_users)]),
-            "rating": random.integers(1, 6, len(user)).astype(float),
-            "timestamp": MONDAY + pd.to_timedelta(user / people_a_day, unit="D"),
-        }
-    )
-
-
-def test_weeks_begin_on_monday_and_have_each_its_errors() -> None:
-    seen = parted(made(10, n_of_user=20, people_a_day=10))
-    days = [0, 6.99, 7, 30]  # a Monday, the Sunday after, the next Monday, and a Wednesday
-    new = pd.DataFrame(
-        {
-            "user": [0, 99, 1, 2],
-            "movie": [0, 0, 1, 2],
-            "rating": [4.0, 5.0, 3.0, 3.0],
-            "timestamp": MONDAY + pd.to_timedelta(days, unit="D"),
-        }
-    )
-    predicted_test = np.full((seen["part"] == "test").sum(), 3.0)
-    report = compare(seen, new, predicted_test, np.full(4, 3.0))
-    assert [week.week for week in report.weeks] == ["1998-01-05", "1998-01-12", "1998-02-02"]
-    first, second, _ = report.weeks
-    assert (first.all.count, first.all.users) == (2, 2)
-    assert first.all.rmse == pytest.approx(2.5**0.5)
-    assert (first.known.count, first.known.rmse) == (1, 1.0)
-    assert first.known.standard_error is None  # of one person
-    assert second.all.rmse == 0
-
-
 def test_what_is_predicted_beyond_the_scale_is_clamped() -> None:
     seen = parted(made(10, n_of_user=20, people_a_day=10))
     new = made(11, n_of_user=1, people_a_day=1).assign(rating=5.0)
     n_test = (seen["part"] == "test").sum()
     assert compare(seen, new, np.full(n_test, 9.0), np.full(11, 5.5)).new.rmse == 0
-
-
-def test_ratings_at_one_time_or_from_before_have_no_pace() -> None:
-    ratings = made(40, n_of_user=20, people_a_day=4)
-    early = ratings[:200].assign(user=lambda rows: rows["user"] + 100)
-    for seen, new in (
-        (ratings, early),
-        (ratings.assign(timestamp=MONDAY), early.assign(timestamp=MONDAY)),
-    ):
-        change = judged(parted(seen), new).changes["ratings_per_day"]
-        assert change.now is None
-        assert change.size is None
-        assert not change.warns
-
-
-def test_ratings_that_were_changed_are_new() -> None:
-    seen = made(3, n_of_user=4, people_a_day=1)
-    row = seen.index
-    changed = seen.assign(
-        rating=seen["rating"].where(row != 1, 0.5),
-        timestamp=seen["timestamp"].where(row != 5, MONDAY - pd.Timedelta(days=1)),
-    )
-    later = pd.concat([changed[2:].sample(frac=1, random_state=0), changed[:2]])
-    assert new_ratings(later, parted(seen, 1))["user"].sort_values().tolist() == [0, 1]
-    assert new_ratings(seen.sample(frac=1, random_state=0), parted(seen, 1)).empty
-    assert new_ratings(seen[3:], parted(seen, 1)).empty
-
-
-def test_without_timestamps_nothing_is_said_of_time_and_all_else_is_the_same() -> None:
-    ratings = made(40, n_of_user=20, people_a_day=4)
-    seen, new = parted(ratings[:600]), ratings[600:].assign(rating=5.0)
-    timed = judged(seen, new)
-    nothing = pd.Series(pd.NaT, index=ratings.index, dtype=ratings["timestamp"].dtype)
-    for before, now in ((nothing, new["timestamp"]), (seen["timestamp"], nothing)):
-        report = judged(
-            seen.assign(timestamp=before[seen.index]), new.assign(timestamp=now[new.index])
-        )
-        json.dumps(asdict(report), allow_nan=False)
-        assert report.recent_rows == 0
-        assert report.unknown_before is None
-        assert report.weeks == ([] if now is nothing else timed.weeks)
-        assert warnings(report) == {"stars"} == warnings(timed)
-        for name in OVER_TIME:
-            assert report.changes[name].size is None
-        assert (report.stars, report.new) == (timed.stars, timed.new)
-        assert report.unknown_now == timed.unknown_now
-
-
-def test_ratings_without_a_timestamp_among_others_count_but_over_time() -> None:
-    ratings = made(60, n_of_user=20, people_a_day=10)
-    seen, new = parted(ratings[:800]), ratings[800:]
-    report = judged(
-        seen.assign(timestamp=seen["timestamp"].where(seen.index % 2 == 0)),
-        new.assign(timestamp=new["timestamp"].where(new.index % 4 == 0)),
-    )
-    assert report.new_rows == report.new.count == 400
-    assert report.recent_rows == sum(week.all.count for week in report.weeks) == 100
-    pace = report.changes["ratings_per_day"]
-    assert pace.before == pytest.approx(100, rel=0.2)  # half of ten people's 20
-    assert pace.now == pytest.approx(50, rel=0.2)
-
-
-def test_the_same_rating_is_not_new_for_want_of_a_timestamp_or_a_number() -> None:
-    seen = made(3, n_of_user=4, people_a_day=1).astype({"user": str, "movie": str})
-    seen = seen.assign(timestamp=seen["timestamp"].where(seen.index > 20))
-    assert new_ratings(seen.sample(frac=1, random_state=0), parted_at_random(seen)).empty
-    changed = seen.assign(user=seen["user"].where(seen.index != 2, "somebody else"))
-    assert new_ratings(changed, parted_at_random(seen))["user"].tolist() == ["somebody else"]
-
-
-def test_a_thousand_weeks_of_ratings_with_ids_that_are_words_are_no_matter() -> None:
-    seen, random = parted(made(10, n_of_user=20, people_a_day=10)), np.random.default_rng(0)
-    n, n_weeks = 200_000, 1000
-    new = pd.DataFrame(
-        {
-            "user": pd.Categorical(random.integers(0, 500, n).astype(str)),
-            "movie": pd.Categorical(random.integers(0, 500, n).astype(str)),
-            "rating": random.integers(1, 6, n).astype(float),
-            "timestamp": MONDAY + pd.to_timedelta(7 * (np.arange(n) % n_weeks), unit="D"),
-        }
-    )
-    seen = seen.astype({"user": str, "movie": str})
-    start = time.perf_counter()
-    report = compare(seen, new, np.full((seen["part"] == "test").sum(), 3.0), np.full(n, 3.0))
-    assert time.perf_counter() - start < 6  # by a look at all rows for each week 10
-    assert [week.all.count for week in report.weeks] == [n // n_weeks] * n_weeks
-    assert len(new_ratings(pd.concat([new, seen[:9]]), seen)) == n
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 100), (-10, 10), (0.5, 5)])

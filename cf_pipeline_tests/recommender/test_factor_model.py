@@ -17,7 +17,7 @@ from torch import Tensor
 from cf_pipeline.recommender.factor_model import FactorModel, ModelFileError, sigmoid_range
 from cf_pipeline.recommender.vocabulary import NA, Vocabulary
 from cf_pipeline_tests.recommender.bait import PICKLES, dumped
-from cf_pipeline_tests.recommender.model_faults import MOVIES, N_ITEMS, N_USERS, USERS, some_model
+from cf_pipeline_tests.recommender.some_models import MOVIES, N_ITEMS, N_USERS, USERS, some_model
 
 INDICES = st.lists(
     st.tuples(st.integers(0, N_USERS - 1), st.integers(0, N_ITEMS - 1)), min_size=1, max_size=8

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from cf_pipeline_tests.recommender.damages import ModelFault
 from cf_pipeline_tests.recommender.memory import MEASURED, peak_memory
-from cf_pipeline_tests.recommender.model_faults import FAULTS, ModelFault, attempt
+from cf_pipeline_tests.recommender.model_faults import FAULTS, attempt
 
 MOST_MEMORY = 768 << 20  # bytes, most of them torch's
 

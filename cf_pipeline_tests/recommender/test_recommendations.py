@@ -1,6 +1,5 @@
-"""The tables of everybody's lists, on splits of the real ratings, and of similar movies."""
+"""The tables of everybody's lists, on splits of the real ratings."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,34 +10,17 @@ import pytest
 import torch
 
 from cf_pipeline.recommender import recommendations
-from cf_pipeline.recommender.factor_model import FactorModel
 from cf_pipeline.recommender.features import user_side_features
-from cf_pipeline.recommender.implicit_als import ImplicitFactors
-from cf_pipeline.recommender.minibatches import EncodedRatings
-from cf_pipeline.recommender.posterior import Posterior
-from cf_pipeline.recommender.ranking_model import RankingModel
 from cf_pipeline.recommender.recommendations import (
     RECOMMENDATION_COLUMNS,
-    SIMILAR_COLUMNS,
     recommendation_tables,
-    sequel_rank,
-    similar_tables,
     write_tables,
 )
-from cf_pipeline.recommender.serving import OTHERWISE, History, Recommender
-from cf_pipeline.recommender.settings import RankingSettings
+from cf_pipeline.recommender.serving import OTHERWISE
 from cf_pipeline.recommender.splits import temporal_split
 from cf_pipeline.recommender.vocabulary import Vocabulary
 from cf_pipeline_tests.recommender.layouts import Tables
-from cf_pipeline_tests.recommender.memory import MEASURED, peak_memory
-from cf_pipeline_tests.recommender.recommenders import (
-    ONLY_TESTED,
-    Fitted,
-    fit_recommender,
-    some_recommender,
-)
-
-FEATURES = ["age", "gender", "occupation"]
+from cf_pipeline_tests.recommender.recommenders import Fitted, fit_recommender, lists_of_all
 
 
 @pytest.fixture(scope="module")
@@ -47,22 +29,14 @@ def later(ratings: pd.DataFrame, tables: Tables) -> Fitted:
     return fit_recommender(ratings, temporal_split(ratings, 0.2), tables)
 
 
-def lists(
-    recommender: Recommender, posterior: Posterior | None, users: pd.DataFrame
-) -> pd.DataFrame:
-    table = pa.concat_tables(recommendation_tables(recommender, posterior, users))
-    frame: pd.DataFrame = table.to_pandas()
-    return frame
-
-
 @pytest.fixture(scope="module")
 def of_u1(fitted: Fitted) -> pd.DataFrame:
-    return lists(fitted.recommender, fitted.posterior, fitted.users)
+    return lists_of_all(fitted.recommender, fitted.posterior, fitted.users)
 
 
 @pytest.fixture(scope="module")
 def of_later(later: Fitted) -> pd.DataFrame:
-    return lists(later.recommender, later.posterior, later.users)
+    return lists_of_all(later.recommender, later.posterior, later.users)
 
 
 @pytest.fixture(params=["u1", "later"])
@@ -147,7 +121,7 @@ def test_newcomers_ratings_are_predicted_by_what_else_is_known(
 
 
 def test_without_a_posterior_there_are_no_intervals(later: Fitted, of_later: pd.DataFrame) -> None:
-    made = lists(later.recommender, None, later.users)
+    made = lists_of_all(later.recommender, None, later.users)
     assert made["rating_low"].isna().all()
     assert made["rating_high"].isna().all()
     columns = ["user", "rank", "movie", "score", "reason"]
@@ -176,7 +150,7 @@ def test_newcomers_of_whom_nothing_is_known_are_listed_what_everybody_watches(
     later: Fitted,
 ) -> None:
     known = later.users[~later.users["user"].isin(newcomers(later))]
-    made = lists(later.recommender, later.posterior, known)
+    made = lists_of_all(later.recommender, later.posterior, known)
     assert set(made["user"]) == set(later.users["user"])  # those with a rating in the test part
     stranger = later.recommender.recommend(10**6, 2000)
     scores = stranger.set_index("movie")["score"]
@@ -199,136 +173,9 @@ def test_users_taken_a_few_at_a_time_have_the_same_lists(
     pd.testing.assert_frame_equal(made, of_later, rtol=1e-4, atol=1e-5)
 
 
-def described(ids: list[int]) -> pd.DataFrame:
-    """Return side features of users, of some nothing."""
-    ages = pd.array([None if user % 3 == 0 else 20 + user for user in ids], "Int64")
-    genders, jobs = (
-        [None if user % 3 == 0 else kinds[user % 2] for user in ids]
-        for kinds in ("MF", ("writer", "other"))
-    )
-    return pd.DataFrame({"user": ids, "age": ages, "gender": genders, "occupation": jobs})
-
-
-@pytest.mark.parametrize("strings", [False, True], ids=["numbers", "strings"])
-def test_a_list_is_as_long_as_there_are_unseen_movies(strings: bool) -> None:
-    recommender = some_recommender(strings)
-    users = described([*range(1, 21), 99])
-    if strings:
-        users["user"] = users["user"].astype(str)
-    made = lists(recommender, None, users)
-    history = recommender.history
-    seen = torch.bincount(history.raters, minlength=len(history.vocabulary)).numpy()
-    kind = str if strings else int
-    expected = dict(zip(history.vocabulary.ids, (30 - seen[1:]).clip(max=20), strict=True))
-    assert expected[kind(1)] == 5
-    assert made["user"].value_counts().to_dict() == {**expected, kind(99): 20}
-    assert kind(ONLY_TESTED) in expected
-    assert list(made["user"]) == sorted(made["user"])
-
-
 def test_tables_are_written_as_they_come(later: Fitted, tmp_path: Path) -> None:
     path, said = tmp_path / "lists.parquet", list[str]()
     [table] = recommendation_tables(later.recommender, later.posterior, later.users)
     write_tables(path, iter([table[:7], table[7:1000]]), said.append)
     assert pq.read_table(path).equals(table[:1000].combine_chunks())
     assert said == ["7 rows written.", "1,000 rows written."]
-
-
-# --- similar movies
-
-
-@pytest.fixture(scope="module")
-def similar(recommender: Recommender) -> pd.DataFrame:
-    frame: pd.DataFrame = pa.concat_tables(similar_tables(recommender)).to_pandas()
-    return frame
-
-
-def test_every_movie_has_its_20_nearest_by_the_cosine(
-    recommender: Recommender, similar: pd.DataFrame
-) -> None:
-    assert list(similar.columns) == list(SIMILAR_COLUMNS)
-    factors = recommender.model.rating.item_factors.weight.detach().double().numpy()[1:]
-    directions = factors / np.linalg.norm(factors, axis=1, keepdims=True)
-    cosines = directions @ directions.T
-    rows, columns = (
-        recommender.movies.encode(similar[name]) - 1 for name in ("movie", "similar_movie")
-    )
-    assert similar["cosine"].to_numpy() == pytest.approx(cosines[rows, columns], abs=1e-5)
-    np.fill_diagonal(cosines, -np.inf)  # no movie is listed for itself
-    nearest = -np.sort(-cosines, axis=1)[:, :20]
-    assert similar["cosine"].to_numpy() == pytest.approx(nearest.flatten(), abs=1e-5)
-    assert (rows != columns).all()
-    assert not similar.duplicated(["movie", "similar_movie"]).any()
-
-
-def test_similar_movies_are_those_that_a_title_has(
-    recommender: Recommender, similar: pd.DataFrame
-) -> None:
-    alone = recommender.similar("Star Wars")
-    listed = similar[similar["title"] == "Star Wars (1977)"].reset_index(drop=True)
-    assert listed["similar_title"].tolist() == alone["title"].tolist()
-    assert listed["ratings"].tolist() == alone["ratings"].tolist()
-    assert listed["rank"].tolist() == list(range(1, 21))
-
-
-def test_movies_taken_a_few_at_a_time_have_the_same_neighbours(
-    recommender: Recommender, similar: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(recommendations, "ROWS_AT_ONCE", 500)
-    made = pa.concat_tables(similar_tables(recommender)).to_pandas()
-    pd.testing.assert_frame_equal(made, similar, rtol=1e-4, atol=1e-5)
-
-
-def test_the_sequel_has_its_rank_0_if_it_is_not_alike_and_none_if_it_is_not_there(
-    recommender: Recommender,
-) -> None:
-    rank = sequel_rank(recommender)
-    assert rank is not None
-    assert 1 <= rank <= 5
-    titles = list(recommender.titles)
-    place = titles.index("Empire Strikes Back, The (1980)")
-    farthest = recommender.similar("Star Wars", 5000)["title"].iloc[-1]
-    other = titles.index(farthest)
-    titles[place], titles[other] = titles[other], titles[place]
-    assert sequel_rank(replace(recommender, titles=titles)) == 0
-    titles[other] = "Empire"
-    assert sequel_rank(replace(recommender, titles=titles)) is None
-
-
-# --- memory
-
-N_MOVIES = 5000
-
-
-def _many(n_users: int) -> None:
-    """Make the lists of `n_users`, who rated 20 of 5,000 movies each; drop them as they come."""
-    random = np.random.default_rng(0)
-    users = np.arange(n_users).repeat(20)
-    movies = (random.integers(0, N_MOVIES, (n_users, 1)) + np.arange(20) ** 2).flatten() % N_MOVIES
-    rows = pd.DataFrame(
-        {"user": users, "movie": movies, "rating": random.integers(1, 6, len(users))}
-    )
-    known = Vocabulary.of(rows["user"]), Vocabulary.of(range(N_MOVIES))
-    rating = FactorModel(len(known[0]), len(known[1]), 4).eval()
-    rating.vocabularies = known
-    implicit = ImplicitFactors(*(torch.randn(len(ids), 16) for ids in known))
-    implicit.items[0] = 0
-    model = RankingModel(rating, implicit, 0.1, 0.9, RankingSettings(n_factors=16))
-    titles = [str(movie) for movie in range(N_MOVIES + 1)]
-    recommender = Recommender(model, titles, History.of(EncodedRatings.of(rows, *known), *known))
-    n_rows = sum(len(t) for t in recommendation_tables(recommender, None, described([1, 2])))
-    assert n_rows == 20 * n_users
-
-
-def _some(folder: Path) -> None:
-    _many(5_000)
-
-
-def _more(folder: Path) -> None:
-    _many(20_000)
-
-
-@MEASURED
-def test_no_table_of_all_users_and_movies_is_in_memory(tmp_path: Path) -> None:
-    """One more of those users by these movies would take 300 MB."""
-    assert peak_memory(_more, tmp_path) - peak_memory(_some, tmp_path) < 100 << 20
