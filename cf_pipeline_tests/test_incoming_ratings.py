@@ -1,6 +1,7 @@
 """Ratings as they come: bad ones block what is downstream, changed ones are noticed, and of a
 mirror's password nothing is kept."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -53,6 +54,7 @@ def test_bad_ratings_block_what_is_downstream_with_counts_and_examples(
     project = Project(tmp_path / "project", folder)
     run = project.materialize()
     assert run.returncode == 1
+    assert re.search(f"{check}: .* Mend the ratings at their source", run.output)
     with project.instance() as instance:
         run_id = instance.get_runs(limit=1)[0].run_id
         checks = {
