@@ -13,6 +13,7 @@ from cf_pipeline.locks import Log
 
 PAUSE = 2.0  # seconds before the second try of what may have passed by then
 PASSING = (requests.Timeout, requests.ConnectionError)
+NO_REASON = "marked as failed from outside"  # Dagster's: the event before it has the reason
 MOST_CHARACTERS = 500  # of one cause; the rest is in the run's log
 
 
@@ -99,7 +100,7 @@ def describe(context: dg.RunFailureSensorContext) -> str:
     """Return what a person wants to know of a failed run before they look at it."""
     causes = [*_failed_checks(context), *_failed_steps(context)]
     if not causes:
-        causes = [_shortened(context.failure_event.message or "it does not say why")]
+        causes = [_shortened(_from_outside(context) or "it does not say why")]
     again = context.dagster_run.tags.get("dagster/will_retry") == "true"
     ended = "failed. It is launched again." if again else "failed."
     return _told(context.dagster_run, ended, causes)
@@ -134,6 +135,17 @@ def _failed_steps(context: dg.RunFailureSensorContext) -> Iterator[str]:
         while error and error.cause:
             error = error.cause
         yield _shortened(f"step {event.step_key}: {error.message if error else event.message}")
+
+
+def _from_outside(context: dg.RunFailureSensorContext) -> str | None:
+    """What is said of a run that failed in none of its steps, as one whose process is gone."""
+    said = context.failure_event.message
+    if said and NO_REASON not in said:
+        return said
+    engine = context.instance.all_logs(
+        context.dagster_run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT
+    )
+    return next((entry.message for entry in reversed(engine) if entry.message), said)
 
 
 def _shortened(cause: str) -> str:

@@ -145,6 +145,17 @@ def test_a_killed_run_is_told_of(killed, webhook):
     assert "The process of this run is gone" in text
 
 
+def test_a_run_whose_server_saw_it_killed_is_told_of_with_the_signal(killed, webhook):
+    signal = "Run execution process was terminated by signal 9 (SIGKILL)."
+    with killed.instance() as instance:
+        (run,) = instance.get_runs()
+        instance.report_engine_event(signal, run)  # as Dagster's code server does
+        instance.report_run_failed(run)
+    tell(killed, WebhookNotifier(url=webhook.url))
+    (text,) = webhook.texts
+    assert text.splitlines()[1:] == [f"- {signal}"]
+
+
 def test_a_canceled_run_is_told_of_with_the_reason(killed, webhook):
     reason = "Canceling due to exceeding maximum runtime of 15 seconds."
     with killed.instance() as instance:
