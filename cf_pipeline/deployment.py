@@ -30,6 +30,7 @@ WEBHOOK = "CF_PIPELINE_WEBHOOK"
 DEVICE_LOCKS = "CF_PIPELINE_DEVICE_LOCKS"
 RAY = "CF_PIPELINE_RAY"
 CONFIG_SUFFIXES = (".yaml", ".yml")
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".gz", ".bz2", ".zst")
 ADDRESSES = ("http://", "https://")
 
 
@@ -117,6 +118,11 @@ def _path(said: Mapping[str, str]) -> str | None:
         raise DeploymentError(
             f"{RATINGS} is an address: give the path of a folder with u.data, of a zip, or of a "
             ".yaml file, which may name an address."
+        )
+    if said.get(RATINGS, "").endswith(TABLE_SUFFIXES):
+        raise DeploymentError(
+            f"{RATINGS} is {said[RATINGS]}, a table: give the path of a .yaml file that says which "
+            "of its columns are what, as {custom: {path: ..., user: ..., item: ..., rating: ...}}."
         )
     return said.get(RATINGS)
 

@@ -55,6 +55,7 @@ def test_every_variable_is_read(tmp_path):
         ("WATCH_SECONDS", "0", "is '0': give a whole number above zero"),
         ("WATCH_SECONDS", "1.5", "is '1.5': give a whole number"),
         ("RATINGS", "https://alice:s3cret@host/u.data", "is an address: give the path"),
+        ("RATINGS", "books.csv", "is books.csv, a table: give the path of a .yaml file"),
         ("WEBHOOK", "hooks.example/s3cret", "is no address that begins with http:// or https://"),
     ],
 )

@@ -7,6 +7,7 @@ said by a CustomTableError, which names the file, the row where there is one, an
 from __future__ import annotations
 
 import hashlib
+import re
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -121,7 +122,7 @@ def kind_of(name: str) -> str | None:
 
 
 def refused(file: Path, row: int, cause: str) -> CustomTableError:
-    """Return the error for row `row`, counted from 0, of a file."""
+    """Return the error for row `row` of a file, counted from 0 after the header."""
     return CustomTableError(
         f"{file.name}, row {row + 1}: {cause}. Correct the row, or leave it out."
     )
@@ -133,24 +134,25 @@ def _batches(
     kind = kind_of(file.name)
     if kind == ".parquet":
         with pq.ParquetFile(file) as table:
-            names = table.schema_arrow.names
-            missing = sorted(types.keys() - set(names))
-            if missing:
-                raise KeyError(f"columns {missing} are not among {names[:50]}")
-            _refuse_twice(names, types)
+            _check_names(table.schema_arrow.names, types)
             for batch in table.iter_batches(ROWS_AT_ONCE, columns=list(types)):
                 yield batch.select(list(types))
         return
-    with _text(file, settings, csv.ConvertOptions()) as header:
-        _refuse_twice(header.schema.names, types)
-    convert = csv.ConvertOptions(
-        include_columns=list(types),
-        column_types={name: of or pa.string() for name, of in types.items()},
-        null_values=[""],
-        strings_can_be_null=True,
-    )
-    with _text(file, settings, convert) as text:
-        yield from text
+    names: list[str] = []
+    try:
+        with _text(file, settings, csv.ConvertOptions()) as header:
+            names = header.schema.names
+        _check_names(names, types)
+        convert = csv.ConvertOptions(
+            include_columns=list(types),
+            column_types={name: of or pa.string() for name, of in types.items()},
+            null_values=[""],
+            strings_can_be_null=True,
+        )
+        with _text(file, settings, convert) as text:
+            yield from text
+    except pa.ArrowInvalid as error:
+        raise pa.ArrowInvalid(_in_our_words(str(error), names, settings.header)) from error
 
 
 @contextmanager
@@ -176,17 +178,32 @@ def _text(
         )
 
 
-def _refuse_twice(names: Sequence[str], wanted: Iterable[str]) -> None:
+def _check_names(names: Sequence[str], wanted: Iterable[str]) -> None:
+    """Raise KeyError unless each of the columns `wanted` is there, and once."""
+    if missing := sorted(set(wanted) - set(names)):
+        raise KeyError(f"columns {missing} are not among {names[:50]}")
     if twice := [name for name in wanted if names.count(name) > 1]:
         raise KeyError(f"columns {twice} are there twice")
+
+
+def _in_our_words(said: str, names: Sequence[str], header: bool) -> str:
+    """Return what Arrow says of a text with columns by their names, and rows as `refused` counts.
+
+    Arrow counts columns from 0, and as the first row the header.
+    """
+    said = re.sub(r"CSV column #(\d+)", lambda found: f"column {names[int(found[1])]!r}", said)
+    return re.sub(r"Row #(\d+)", lambda found: f"row {int(found[1]) - header}", said)
 
 
 def address_of(path: str) -> str:
     """Return a path as an address of fsspec.
 
     Raises:
-        CustomTableError: it has a user, a password or a query; the message does not tell them.
+        CustomTableError: it is empty, or has a user, a password or a query; the message does not
+            tell them.
     """
+    if not path:
+        raise CustomTableError("The path of a table is empty: give that of a file or a folder.")
     if "://" not in path:
         return str(Path(path).expanduser().absolute())
     if redacted(path) != path:

@@ -126,6 +126,11 @@ def test_the_tables_changed_when_the_last_one_did(tmp_path):
         changed(settings)
 
 
+def test_an_empty_path_is_not_the_working_directory(tmp_path):
+    with pytest.raises(CustomTableError, match="path of a table is empty"):
+        receive("", tmp_path, "ratings")
+
+
 @pytest.mark.parametrize("name", ["what?.csv", "a#b.csv", "a:b@c.csv", "R.CSV.GZ"])
 def test_a_file_may_be_called_anything(name, tmp_path):
     data = TEXT.encode()

@@ -158,8 +158,8 @@ def test_without_a_header_and_with_another_separator(tmp_path):
         (["a", "", "1", ""], "row 3: book is empty"),
         (["a", "b", "", ""], "row 3: stars is None, which is no rating"),
         (["a", "b", "nan", ""], "row 3: stars is nan, which is no rating"),
-        (["a", "b", "five", ""], "Row #4: CSV conversion error to double: invalid value 'five'"),
-        (["a", "b", "1"], "Row #4: Expected 4 columns, got 3"),
+        (["a", "b", "five", ""], "In column 'stars': row 3: CSV conversion error to double: inva"),
+        (["a", "b", "1"], "row 3: Expected 4 columns, got 3"),
         (["#na#", "b", "1", ""], "row 3: reader is #na#, which stands for the unknown"),
         (["x" * 1001, "b", "1", ""], "row 3: reader has more than 1000 bytes"),
         (["a", "b", "1", "soon"], "row 3: when is 'soon', neither a number since 1970 nor"),
@@ -205,13 +205,13 @@ def test_a_column_that_is_there_twice_is_refused_if_it_is_wanted(tmp_path, kind)
 
 def test_a_scale_goes_up():
     with pytest.raises(ValueError, match=r"\[5.0, 1.0\] must be the lowest rating, then the high"):
-        CustomRatingsSettings(path="", scale=[5, 1])
+        CustomRatingsSettings(path="books.csv", scale=[5, 1])
 
 
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
-        ({"user": "who"}, "Column 'who' in include_columns does not exist"),
+        ({"user": "who"}, r"columns \['who'\] are not among \['reader', 'book', 'stars', 'when'\]"),
         ({"user": "book"}, "A column is named twice"),
         (
             {"rating": "book", "item": "stars"},
