@@ -16,7 +16,7 @@ import torch
 
 from cf_pipeline.recommender import cold_start
 from cf_pipeline.recommender.features import user_side_features
-from cf_pipeline.recommender.posterior import Newcomers
+from cf_pipeline.recommender.newcomers import Newcomers
 from cf_pipeline.recommender.serving import LENGTH, Recommender
 from cf_pipeline.recommender.vocabulary import Vocabulary
 

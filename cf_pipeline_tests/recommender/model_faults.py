@@ -18,7 +18,8 @@ from torch import Tensor
 
 from cf_pipeline.recommender.factor_model import FactorModel, ModelFileError
 from cf_pipeline.recommender.implicit_als import ImplicitFactors
-from cf_pipeline.recommender.posterior import Posterior, PosteriorFileError
+from cf_pipeline.recommender.posterior import Posterior
+from cf_pipeline.recommender.posterior_files import PosteriorFileError
 from cf_pipeline.recommender.ranking_model import RankingModel
 from cf_pipeline.recommender.settings import RankingSettings
 from cf_pipeline.recommender.vocabulary import Vocabulary
