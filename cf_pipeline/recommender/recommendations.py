@@ -155,7 +155,7 @@ def _lists(recommender: Recommender, ids: pd.Index, vectors: Tensor) -> dict[str
     raters = torch.tensor(recommender.history.vocabulary.encode(ids))
     users = torch.tensor(recommender.users.encode(ids))
     listing = recommender.listing(
-        vectors, recommender.seen.take(raters), recommender.rated.take(users), LENGTH
+        vectors, recommender.history.seen.take(raters), recommender.rated.take(users), LENGTH
     )
     listed = listing.items > 0
     items = listing.items[listed].numpy()

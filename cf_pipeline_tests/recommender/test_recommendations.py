@@ -17,6 +17,7 @@ from cf_pipeline.recommender.implicit_als import ImplicitFactors
 from cf_pipeline.recommender.minibatches import EncodedRatings
 from cf_pipeline.recommender.posterior import Posterior
 from cf_pipeline.recommender.ranking_model import RankingModel
+from cf_pipeline.recommender.rating_history import History
 from cf_pipeline.recommender.recommendations import (
     RECOMMENDATION_COLUMNS,
     SIMILAR_COLUMNS,
@@ -25,7 +26,7 @@ from cf_pipeline.recommender.recommendations import (
     similar_tables,
     write_tables,
 )
-from cf_pipeline.recommender.serving import OTHERWISE, History, Recommender
+from cf_pipeline.recommender.serving import OTHERWISE, Recommender
 from cf_pipeline.recommender.settings import RankingSettings
 from cf_pipeline.recommender.splits import temporal_split
 from cf_pipeline.recommender.vocabulary import Vocabulary
