@@ -30,7 +30,7 @@ from cf_pipeline.store_layout import ArtifactError
 
 if TYPE_CHECKING:
     from cf_pipeline.artifacts import Artifact
-    from cf_pipeline.recommender.promotion import Candidate
+    from cf_pipeline.recommender.candidate import Candidate
 
 FINDINGS = "findings.json"
 RATING = ["user", "movie", "rating"]
@@ -151,7 +151,7 @@ def findings_table(found: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
 def _candidate(splitting: Path, model: Path, evaluation: Path, columns: list[str]) -> Candidate:
     import pyarrow.parquet as pq
 
-    from cf_pipeline.recommender.promotion import Candidate
+    from cf_pipeline.recommender.candidate import Candidate
     from cf_pipeline.recommender.rating_table import Origin
     from cf_pipeline.recommender.serving import Recommender
     from cf_pipeline.recommender.split_files import read_part
