@@ -20,7 +20,8 @@ import dagster as dg
 from pydantic import Field
 
 from cf_pipeline import runs
-from cf_pipeline.artifacts import Artifact, ArtifactStore, Recipe
+from cf_pipeline.artifact_store import ArtifactStore
+from cf_pipeline.artifacts import Artifact, Recipe
 from cf_pipeline.code_version import edited_modules
 from cf_pipeline.interrupts import keep_interrupts
 from cf_pipeline.remote import Remote

@@ -19,7 +19,8 @@ from cf_pipeline.remote import RemoteError
 from cf_pipeline.store_layout import ArtifactError
 
 if TYPE_CHECKING:
-    from cf_pipeline.artifacts import Artifact, ArtifactStore
+    from cf_pipeline.artifact_store import ArtifactStore
+    from cf_pipeline.artifacts import Artifact
     from cf_pipeline.locks import Log
 
 CHAMPION = "champion_model"

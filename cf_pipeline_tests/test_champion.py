@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from cf_pipeline.artifacts import ArtifactStore
+from cf_pipeline.artifact_store import ArtifactStore
 from cf_pipeline.champion import (
     Champions,
     Decision,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cf_pipeline.artifacts import ArtifactStore
+from cf_pipeline.artifact_store import ArtifactStore
 from cf_pipeline.champion import (
     IDENTITY,
     Action,
