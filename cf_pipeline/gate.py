@@ -14,15 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dagster as dg
 
-from cf_pipeline.champion import (
-    CHAMPION,
-    Champions,
-    Decision,
-    dataset_of,
-    is_barred,
-    is_champion,
-    opponent_of,
-)
+from cf_pipeline.champion import CHAMPION, Champions, dataset_of
+from cf_pipeline.decisions import Decision, is_barred, is_champion, opponent_of
 from cf_pipeline.metadata import table_of
 from cf_pipeline.recommender.settings import GateSettings
 from cf_pipeline.remote import RemoteError
