@@ -8,7 +8,6 @@ digest of the result. Dagster's staleness and our reuse then cannot disagree.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
@@ -20,7 +19,9 @@ import dagster as dg
 from pydantic import Field
 
 from cf_pipeline import runs
-from cf_pipeline.artifacts import Artifact, ArtifactStore, Recipe
+from cf_pipeline.artifact_metadata import figures, shown_metadata, stored_metadata
+from cf_pipeline.artifact_store import ArtifactStore
+from cf_pipeline.artifacts import Artifact, Recipe
 from cf_pipeline.code_version import edited_modules
 from cf_pipeline.interrupts import keep_interrupts
 from cf_pipeline.remote import Remote
@@ -102,7 +103,7 @@ class Artifacts(dg.ConfigurableIOManager):
                 "code_version=code_version(__name__), or an edit of its source would go unnoticed."
             )
         asset = context.asset_key.to_user_string()
-        return self._get_or_build(asset, code_version, inputs, build, config)
+        return self.part(asset, code_version, inputs, build, config)
 
     def result(
         self,
@@ -118,7 +119,7 @@ class Artifacts(dg.ConfigurableIOManager):
         """
         self.store.point_latest(artifact, context.log.warning)
         shown = shown_metadata(artifact, hit)
-        context.log.info(f"Cache {shown['cache']}: {_figures(shown)}in {artifact.directory}")
+        context.log.info(f"Cache {shown['cache']}: {figures(shown)}in {artifact.directory}")
         return dg.MaterializeResult(
             value=artifact,
             data_version=dg.DataVersion(artifact.data_version),
@@ -139,7 +140,26 @@ class Artifacts(dg.ConfigurableIOManager):
 
         `build` is as for `materialize`. What it raises is not remembered: the next run tries again.
         """
-        return self._get_or_build(name, code_version, inputs, build, config)
+        _refuse_mixed(name, inputs)
+        self.refuse_finished_run(name)
+
+        def build_unedited(directory: Path) -> Mapping[str, Any]:
+            try:
+                metadata = build(directory)
+            finally:
+                if edited := edited_modules():  # nothing goes on from what such code left
+                    shutil.rmtree(scratch_of(directory), ignore_errors=True)
+            if edited:
+                raise ArtifactError(
+                    f"{name} is not kept: {', '.join(edited)} changed while it was made, so its "
+                    "source is not the one that its code version was derived from. Run it again."
+                )
+            self.refuse_finished_run(name)
+            return stored_metadata(metadata)
+
+        versions = {artifact.asset: artifact.data_version for artifact in inputs}
+        recipe = Recipe(name, code_version, config or {}, versions)
+        return self.store.get_or_build(recipe, build_unedited, dg.get_dagster_logger().warning)
 
     def handle_output(self, context: dg.OutputContext, obj: Artifact) -> None:
         """Do nothing: what an asset returns is in the store already."""
@@ -173,35 +193,6 @@ class Artifacts(dg.ConfigurableIOManager):
             )
         return self._open(materialization)
 
-    def _get_or_build(
-        self,
-        name: str,
-        code_version: str,
-        inputs: Sequence[Artifact],
-        build: Build,
-        config: Mapping[str, object] | None,
-    ) -> tuple[Artifact, bool]:
-        _refuse_mixed(name, inputs)
-        self.refuse_finished_run(name)
-
-        def build_unedited(directory: Path) -> Mapping[str, Any]:
-            try:
-                metadata = build(directory)
-            finally:
-                if edited := edited_modules():  # nothing goes on from what such code left
-                    shutil.rmtree(scratch_of(directory), ignore_errors=True)
-            if edited:
-                raise ArtifactError(
-                    f"{name} is not kept: {', '.join(edited)} changed while it was made, so its "
-                    "source is not the one that its code version was derived from. Run it again."
-                )
-            self.refuse_finished_run(name)
-            return _stored(metadata)
-
-        versions = {artifact.asset: artifact.data_version for artifact in inputs}
-        recipe = Recipe(name, code_version, config or {}, versions)
-        return self.store.get_or_build(recipe, build_unedited, dg.get_dagster_logger().warning)
-
     def refuse_finished_run(self, name: str) -> None:
         """Raise ArtifactError if Dagster holds this run to be over: it publishes nothing more."""
         context = self.get_resource_context()
@@ -234,22 +225,6 @@ def _materialized_in_run(context: dg.InputContext) -> dg.AssetMaterialization | 
     return None
 
 
-def shown_metadata(artifact: Artifact, hit: bool) -> dict[str, Any]:
-    """Return what is shown of a result: its builder's metadata, whence it comes and where it is."""
-    # Its only file, or its directory where it has several.
-    names = list(artifact.files)
-    path = artifact.directory / names[0] if len(names) == 1 else artifact.directory
-    stored = {
-        key: dg.deserialize_value(json.dumps(value)) for key, value in artifact.metadata.items()
-    }
-    return {
-        **stored,
-        "cache": "hit" if hit else "miss",
-        "cache_key": artifact.key,
-        "dagster/uri": path.as_uri(),
-    }
-
-
 def _refuse_mixed(name: str, inputs: Sequence[Artifact]) -> None:
     """Raise ArtifactError where one input was made from another result than the other input is.
 
@@ -264,14 +239,3 @@ def _refuse_mixed(name: str, inputs: Sequence[Artifact]) -> None:
                     f"{source} than the latest. Materialize what lies between too, with "
                     f"`dagster asset materialize --select '*{name}'`."
                 )
-
-
-def _figures(metadata: Metadata) -> str:
-    """Return what a person who reads the log wants to know of a result: its numbers."""
-    values = {name: getattr(value, "value", value) for name, value in metadata.items()}
-    numbers = {name: value for name, value in values.items() if type(value) in (int, float)}
-    return "".join(f"{name} {value:.6g}, " for name, value in numbers.items())
-
-
-def _stored(metadata: Metadata) -> dict[str, Any]:
-    return {key: json.loads(dg.serialize_value(value)) for key, value in metadata.items()}

@@ -8,10 +8,11 @@ import dagster as dg
 from cf_pipeline.artifacts import Artifact
 from cf_pipeline.assets.recommendations import SEQUEL_RANK
 from cf_pipeline.caching import Artifacts, Metadata
-from cf_pipeline.champion import Champions, is_champion
+from cf_pipeline.champion import Champions
 from cf_pipeline.code_version import code_version
 from cf_pipeline.compute import Compute, nodes_of
 from cf_pipeline.deciding import JOBS, PROMOTE
+from cf_pipeline.decisions import is_champion
 from cf_pipeline.gate import read_findings, with_history
 from cf_pipeline.metadata import table_of
 from cf_pipeline.recommender.settings import GATE_RULES

@@ -19,8 +19,8 @@ ROOT = Path(__file__).parent
 FRAME = frozenset(
     f"cf_pipeline.{name}"
     for name in (
-        *("artifacts", "caching", "code_version", "compute", "deployment", "devices", "locks"),
-        *("records", "remote", "store_layout"),
+        *("artifact_metadata", "artifact_store", "artifacts", "caching", "code_version"),
+        *("compute", "deployment", "devices", "locks", "records", "remote", "store_layout"),
     )
 )
 # A new release of one of these may compute something else from the same source.

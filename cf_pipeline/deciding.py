@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
 
-from cf_pipeline.champion import (
+from cf_pipeline.champion import Champions, fits_of_today
+from cf_pipeline.decisions import (
     Action,
-    Champions,
     Decision,
     Version,
     champion_of,
-    fits_of_today,
     is_champion,
     lineage,
     next_decision,

@@ -14,15 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dagster as dg
 
-from cf_pipeline.champion import (
-    CHAMPION,
-    Champions,
-    Decision,
-    dataset_of,
-    is_barred,
-    is_champion,
-    opponent_of,
-)
+from cf_pipeline.champion import CHAMPION, Champions, dataset_of
+from cf_pipeline.decisions import Decision, is_barred, is_champion, opponent_of
 from cf_pipeline.metadata import table_of
 from cf_pipeline.recommender.settings import GateSettings
 from cf_pipeline.remote import RemoteError
@@ -30,7 +23,7 @@ from cf_pipeline.store_layout import ArtifactError
 
 if TYPE_CHECKING:
     from cf_pipeline.artifacts import Artifact
-    from cf_pipeline.recommender.promotion import Candidate
+    from cf_pipeline.recommender.candidate import Candidate
 
 FINDINGS = "findings.json"
 RATING = ["user", "movie", "rating"]
@@ -151,7 +144,7 @@ def findings_table(found: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
 def _candidate(splitting: Path, model: Path, evaluation: Path, columns: list[str]) -> Candidate:
     import pyarrow.parquet as pq
 
-    from cf_pipeline.recommender.promotion import Candidate
+    from cf_pipeline.recommender.candidate import Candidate
     from cf_pipeline.recommender.rating_table import Origin
     from cf_pipeline.recommender.serving import Recommender
     from cf_pipeline.recommender.split_files import read_part

@@ -8,7 +8,8 @@ from pathlib import Path
 import dagster as dg
 from pydantic import Field
 
-from cf_pipeline.caching import Artifacts, Metadata, shown_metadata
+from cf_pipeline.artifact_metadata import shown_metadata
+from cf_pipeline.caching import Artifacts, Metadata
 from cf_pipeline.code_version import code_version
 from cf_pipeline.devices import training_on
 from cf_pipeline.metadata import table_of

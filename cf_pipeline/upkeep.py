@@ -18,8 +18,9 @@ from uuid import uuid4
 import dagster as dg
 
 from cf_pipeline import runs
-from cf_pipeline.artifacts import ArtifactStore
-from cf_pipeline.champion import CHAMPION, Champions, lineage, of_dataset
+from cf_pipeline.artifact_store import ArtifactStore
+from cf_pipeline.champion import CHAMPION, Champions
+from cf_pipeline.decisions import lineage, of_dataset
 from cf_pipeline.locks import Log, if_free
 from cf_pipeline.store_layout import results
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import dagster as dg
 
 from cf_pipeline import runs
-from cf_pipeline.artifacts import ArtifactStore
+from cf_pipeline.artifact_store import ArtifactStore
 from cf_pipeline.runs import UNFINISHED
 from cf_pipeline.store_layout import ArtifactError
 from cf_pipeline_tests.project import Config, Project, Run

@@ -9,7 +9,8 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
-from cf_pipeline.artifacts import ArtifactStore, Recipe
+from cf_pipeline.artifact_store import ArtifactStore
+from cf_pipeline.artifacts import Recipe
 from cf_pipeline.remote import Remote
 
 RECIPE = Recipe(asset="numbers", code_version="1", config={"n": 3}, inputs={"source": "v1"})

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cf_pipeline.artifacts import Artifact, ArtifactStore, Recipe
+from cf_pipeline.artifact_store import ArtifactStore
+from cf_pipeline.artifacts import Artifact, Recipe
 from cf_pipeline.store_layout import ArtifactError, scratch_of
 from cf_pipeline_tests.machines import RECIPE, build
 

@@ -8,11 +8,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from cf_pipeline.artifacts import ArtifactStore
-from cf_pipeline.champion import (
-    Champions,
-    Decision,
-)
+from cf_pipeline.artifact_store import ArtifactStore
+from cf_pipeline.champion import Champions
+from cf_pipeline.decisions import Decision
 from cf_pipeline.recommender.movielens_files import u_data
 from cf_pipeline.recommender.serving import Recommender
 from cf_pipeline_tests.project import WORSE, Project, Run

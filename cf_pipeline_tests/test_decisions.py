@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from cf_pipeline.artifacts import ArtifactStore
-from cf_pipeline.champion import (
+from cf_pipeline.artifact_store import ArtifactStore
+from cf_pipeline.champion import Champions
+from cf_pipeline.decisions import (
     IDENTITY,
     Action,
-    Champions,
     Decision,
     Version,
     champion_of,

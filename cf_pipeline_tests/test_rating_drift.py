@@ -10,8 +10,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from cf_pipeline.artifacts import ArtifactStore
-from cf_pipeline.champion import Champions, next_decision
+from cf_pipeline.artifact_store import ArtifactStore
+from cf_pipeline.champion import Champions
+from cf_pipeline.decisions import next_decision
 from cf_pipeline.recommender.drift_limits import DRIFT_CHECKS
 from cf_pipeline_tests.project import Project
 from cf_pipeline_tests.recommender.layouts import archive_files, read, with_release_dates

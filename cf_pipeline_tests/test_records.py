@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cf_pipeline import upkeep
-from cf_pipeline.artifacts import ArtifactStore
+from cf_pipeline.artifact_store import ArtifactStore
 from cf_pipeline.records import Records
 from cf_pipeline.store_layout import ArtifactError, ensure_layout, leftovers, sweep
 

@@ -12,7 +12,7 @@ from uuid import uuid4
 import fsspec
 import pytest
 
-from cf_pipeline.artifacts import ArtifactStore
+from cf_pipeline.artifact_store import ArtifactStore
 from cf_pipeline.remote import VARIABLE, Remote
 from cf_pipeline.store_layout import ArtifactError, leftovers, scratch_of, sealed, unsealed
 from cf_pipeline_tests.machines import (

@@ -12,7 +12,8 @@ import pytest
 from dagster._utils.error import serializable_error_info_from_exc_info
 from fsspec.implementations.memory import MemoryFileSystem
 
-from cf_pipeline.artifacts import ArtifactStore, Recipe
+from cf_pipeline.artifact_store import ArtifactStore
+from cf_pipeline.artifacts import Recipe
 from cf_pipeline.remote import VARIABLE, Remote, RemoteError
 from cf_pipeline.store_layout import ArtifactError, sealed
 from cf_pipeline_tests.machines import RECIPE, append_all, build, started

@@ -13,7 +13,8 @@ import dagster as dg
 import pytest
 
 from cf_pipeline import runs, upkeep
-from cf_pipeline.artifacts import Artifact, ArtifactStore, Recipe
+from cf_pipeline.artifact_store import ArtifactStore
+from cf_pipeline.artifacts import Artifact, Recipe
 from cf_pipeline.locks import exclusive, if_free, is_held
 from cf_pipeline.store_layout import LAYOUT, ArtifactError, ensure_layout, leftovers, sweep
 from cf_pipeline_tests.project import Project

@@ -8,8 +8,9 @@ import dagster as dg
 
 from cf_pipeline.artifacts import Artifact
 from cf_pipeline.caching import Artifacts, Build, Metadata
-from cf_pipeline.champion import Champions, Decision
+from cf_pipeline.champion import Champions
 from cf_pipeline.code_version import code_version
+from cf_pipeline.decisions import Decision
 from cf_pipeline.gate import FINDINGS, Challenger, Gate, findings_table, judge, recipe_config
 from cf_pipeline.metadata import picture
 

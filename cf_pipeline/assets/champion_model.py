@@ -13,9 +13,10 @@ from pydantic import Field
 from cf_pipeline.artifacts import Artifact
 from cf_pipeline.assets.challenger import judging
 from cf_pipeline.caching import Artifacts, Metadata
-from cf_pipeline.champion import Champions, Decision, is_champion
+from cf_pipeline.champion import Champions
 from cf_pipeline.code_version import code_version
 from cf_pipeline.deciding import JOBS, PROMOTE, ROLL_BACK, Decide, Decider
+from cf_pipeline.decisions import Decision, is_champion
 from cf_pipeline.gate import (
     Challenger,
     Gate,

@@ -58,7 +58,8 @@ def ranking_model(
         from cf_pipeline.recommender.factor_model import FactorModel
         from cf_pipeline.recommender.fits import resolve_device
         from cf_pipeline.recommender.ranking_fit import fit
-        from cf_pipeline.recommender.serving import History, Recommender
+        from cf_pipeline.recommender.rating_history import History
+        from cf_pipeline.recommender.serving import Recommender
         from cf_pipeline.recommender.split_files import read_part
         from cf_pipeline.recommender.table_files import SPLIT, table_files
 

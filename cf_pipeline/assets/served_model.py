@@ -72,7 +72,8 @@ def served_model(
         from cf_pipeline.recommender.minibatches import EncodedRatings
         from cf_pipeline.recommender.ranking_fit import refit
         from cf_pipeline.recommender.ranking_model import RankingModel
-        from cf_pipeline.recommender.serving import History, Recommender
+        from cf_pipeline.recommender.rating_history import History
+        from cf_pipeline.recommender.serving import Recommender
         from cf_pipeline.recommender.table_files import SPLIT, table_files
 
         folder = champion_model.verified()

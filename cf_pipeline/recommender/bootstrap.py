@@ -36,6 +36,9 @@ class Interval:
     low: float
     high: float
 
+    def __str__(self) -> str:
+        return f"{self.estimate:+.4f} ({self.low:+.4f} to {self.high:+.4f})"
+
 
 def correlation(rows: pd.DataFrame, predicted: Numbers, settings: GateSettings) -> Interval:
     """Return Pearson's correlation of ratings and predictions, with its limits; NaN for none."""

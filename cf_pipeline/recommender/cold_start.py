@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from cf_pipeline.recommender.features import movie_side_features, user_side_features
-from cf_pipeline.recommender.posterior import ITEM_SEED, USER_SEED, Newcomers, Posterior, Predicted
+from cf_pipeline.recommender.newcomers import ITEM_SEED, USER_SEED, Newcomers
+from cf_pipeline.recommender.posterior import Posterior
+from cf_pipeline.recommender.predictive import Predicted
 from cf_pipeline.recommender.vocabulary import Vocabulary
 
 if TYPE_CHECKING:

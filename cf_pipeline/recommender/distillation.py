@@ -16,7 +16,7 @@ from cf_pipeline.recommender.draws import normal
 from cf_pipeline.recommender.executors import LOCAL, Part
 from cf_pipeline.recommender.factor_model import FactorModel
 from cf_pipeline.recommender.fits import Fit, constant_fit, resolve_y_range
-from cf_pipeline.recommender.posterior import levels_of
+from cf_pipeline.recommender.rating_levels import levels_of
 from cf_pipeline.recommender.rating_scale import RatingScale
 
 if TYPE_CHECKING:

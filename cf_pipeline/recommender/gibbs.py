@@ -29,7 +29,8 @@ from cf_pipeline.recommender.fits import in_words
 from cf_pipeline.recommender.gibbs_progress import Samples, Seen, Sweep, kept_sweeps
 from cf_pipeline.recommender.gibbs_side import Side
 from cf_pipeline.recommender.likelihoods import GaussianLikelihood, Likelihood, OrdinalLikelihood
-from cf_pipeline.recommender.posterior import Posterior, Sample, levels_of
+from cf_pipeline.recommender.posterior import Posterior, Sample
+from cf_pipeline.recommender.rating_levels import levels_of
 from cf_pipeline.recommender.rating_scale import STARS
 
 if TYPE_CHECKING:

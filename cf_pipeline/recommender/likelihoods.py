@@ -19,7 +19,7 @@ from cf_pipeline.recommender.draws import (
     normal_probability,
     truncated_normal,
 )
-from cf_pipeline.recommender.posterior import between
+from cf_pipeline.recommender.rating_levels import between
 from cf_pipeline.recommender.rating_scale import STARS
 
 if TYPE_CHECKING:

@@ -13,19 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import torch
-from pydantic import BaseModel
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.special import ndtr, ndtri
+from torch.special import ndtr
 
-from cf_pipeline.recommender.bounded import read_at_most
-from cf_pipeline.recommender.draws import (
-    normal,
-    normal_probability,
-    truncated_normal_mean,
-)
-from cf_pipeline.recommender.rating_scale import MOST_LEVELS, STARS
+from cf_pipeline.recommender import posterior_files
+from cf_pipeline.recommender.draws import normal, normal_probability, truncated_normal_mean
+from cf_pipeline.recommender.newcomers import ITEM_SEED, USER_SEED, Newcomers, centred
+from cf_pipeline.recommender.predictive import Predicted
+from cf_pipeline.recommender.rating_levels import between
+from cf_pipeline.recommender.rating_scale import STARS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,27 +29,10 @@ if TYPE_CHECKING:
     from cf_pipeline.recommender.minibatches import EncodedRatings
     from cf_pipeline.recommender.rating_scale import RatingScale
 
-TENSORS = "posterior.safetensors"
-KIND = "posterior.json"
-MOST_KIND_BYTES = 1 << 10
 NUMBERS_AT_ONCE = 1 << 22  # of the weights that are gathered to predict a batch of pairs
-RATINGS_AT_ONCE = 1 << 20  # that are sorted
-RIDGE = 1.0  # of a regression on side features: one pseudo-observation for each
-LEAST_SCATTER = 1e-3  # the sum of squared residuals that a weight has at least
 EM_STEPS = 20
-USER_SEED, ITEM_SEED = 0, 1  # of what is drawn for newcomers
 RATINGS_TO_CALIBRATE = 20_000
 BISECTIONS = 30
-
-
-class PosteriorFileError(ValueError):
-    """The files of a posterior are damaged, or do not belong together."""
-
-
-class Kind(BaseModel, strict=True):
-    """What `posterior.json` says."""
-
-    ordinal: bool
 
 
 class Sample(NamedTuple):
@@ -67,65 +46,6 @@ class Sample(NamedTuple):
     mean: Tensor
     user_precision: Tensor
     edges: Tensor
-
-
-class Predicted(NamedTuple):
-    """The predictive distributions of n ratings.
-
-    `mean` (n,) is the rating expected, inside the rating scale; `std` (n,) is how far a rating is
-    from it, were the scale without ends; `probabilities` (n, n_levels) are those of the levels.
-    """
-
-    mean: Tensor
-    std: Tensor
-    probabilities: Tensor
-
-    def interval(self, coverage: float) -> tuple[Tensor, Tensor]:
-        """Return the ends (n,) of the normals' central intervals, which may exceed the scale."""
-        reach = ndtri(self.std.new_tensor((1 + coverage) / 2)) * self.std
-        return self.mean - reach, self.mean + reach
-
-
-class Newcomers(NamedTuple):
-    """What is said of someone, or something, of whom no rating is known: w ~ N(Bᵀ[1, x], C).
-
-    x are side features. In each sample, B is `coefficients` (n_samples, 1 + n_features, width) and
-    C is `covariance` (n_samples, width, width).
-    """
-
-    coefficients: Tensor
-    covariance: Tensor
-
-    @classmethod
-    def like(cls, weights: Tensor, features: Tensor) -> Self:
-        """Regress `weights` (n_samples, n, width) on side `features` (n, n_features), by ridge."""
-        design = torch.cat([features.new_ones(len(features), 1), features], dim=1)
-        penalty = torch.full_like(design[0], RIDGE)
-        penalty[0] = 0
-        solution = torch.linalg.solve(design.T @ design + penalty.diag(), design.T)
-        # Fewer rows than weights would leave a covariance without an inverse.
-        floor = LEAST_SCATTER * torch.eye(weights.shape[2], device=weights.device)
-        coefficients, covariances = [], []
-        for sample in weights:  # the residuals of all at once would double the memory
-            coefficients.append(solution @ sample)
-            residuals = sample - design @ coefficients[-1]
-            scatter = residuals.T @ residuals + floor
-            covariances.append(scatter / len(residuals))
-        return cls(torch.stack(coefficients), torch.stack(covariances))
-
-    def mean(self, features: Tensor) -> Tensor:
-        """Return the mean weights (n_samples, n, width) given `features` (n, n_features)."""
-        return self.coefficients[:, :1] + features @ self.coefficients[:, 1:]
-
-    def draw(self, features: Tensor, seed: int) -> Tensor:
-        """Draw weights (n_samples, n, width) so that their mean over the samples stays exact.
-
-        Users and items need seeds of their own: noise in common would make them seem alike.
-        """
-        mean = self.mean(features)
-        noise = normal(torch.Generator(features.device).manual_seed(seed), *mean.shape)
-        root: Tensor = torch.linalg.cholesky(self.covariance)
-        return mean + _centred(noise @ root.mT)
 
 
 @dataclass(frozen=True)
@@ -297,16 +217,12 @@ class Posterior:
             weights = torch.cholesky_solve(linear, root)
         noise = normal(torch.Generator(root.device).manual_seed(USER_SEED), *weights.shape)
         deviation = torch.linalg.solve_triangular(root.mT, noise, upper=True)
-        return (weights + _centred(deviation)).mT
+        return (weights + centred(deviation)).mT
 
     def save(self, directory: Path) -> None:
         """Write `posterior.safetensors` and `posterior.json` into `directory`."""
         tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
-        save_file(
-            {name: value.contiguous() for name, value in tensors.items()}, directory / TENSORS
-        )
-        kind = Kind(ordinal=self.ordinal)
-        (directory / KIND).write_text(kind.model_dump_json(), encoding="utf-8")
+        posterior_files.write(directory, tensors, self.ordinal)
 
     @classmethod
     def load(cls, directory: str | Path, device: str | torch.device = "cpu") -> Self:
@@ -315,53 +231,8 @@ class Posterior:
         Raises:
             PosteriorFileError: a file is missing or damaged, or the tensors do not fit together.
         """
-        folder = Path(directory)
-        try:
-            kind = Kind.model_validate_json(read_at_most(folder / KIND, MOST_KIND_BYTES))
-            tensors = load_file(folder / TENSORS, device=str(device))
-            posterior = cls(**tensors, ordinal=kind.ordinal)
-        except (OSError, ValueError, TypeError, SafetensorError) as error:
-            raise PosteriorFileError(
-                f"The posterior in {directory} cannot be read: {str(error).rstrip('.')}. "
-                "Materialize factor_model again."
-            ) from error
-        posterior._check(folder)
-        return posterior
-
-    def _check(self, directory: Path) -> None:
-        none = (0, 0, 0)  # for dimensions that a tensor of another shape lacks
-        n_samples, n_users, width = (max(1, n) for n in (*self.user_weights.shape, *none)[:3])
-        n_items = max(1, (*self.item_weights.shape, *none)[1])
-        n_levels = max(2, (*self.levels.shape, *none)[0])
-        expected = {
-            "levels": (n_levels,),
-            "user_weights": (n_samples, n_users, width),
-            "item_weights": (n_samples, n_items, width),
-            "mean": (n_samples,),
-            "user_precision": (n_samples, n_users),
-            "edges": (n_samples, n_levels - 1),
-        }
-        for name, shape in expected.items():
-            tensor = getattr(self, name)
-            if (
-                tensor.shape != shape
-                or tensor.dtype != torch.float32
-                or not tensor.isfinite().all()
-            ):
-                raise PosteriorFileError(
-                    f"{name} of the posterior in {directory} should be finite float32 {shape}, but "
-                    f"is {tensor.dtype} {tuple(tensor.shape)}. Materialize factor_model again."
-                )
-        for name, sound, order in (
-            ("levels", self.levels.diff() > 0, "ascend"),
-            ("edges", self.edges.diff(dim=1) >= 0, "ascend"),
-            ("user_precision", self.user_precision > 0, "be positive"),
-        ):
-            if not sound.all():
-                raise PosteriorFileError(
-                    f"{name} of the posterior in {directory} should {order}. Materialize "
-                    "factor_model again."
-                )
+        tensors, ordinal = posterior_files.read(Path(directory), device)
+        return cls(**tensors, ordinal=ordinal)
 
     @property
     def _mean_precision(self) -> Tensor:
@@ -377,34 +248,3 @@ class Posterior:
         """The edges, and infinity on either side, (n_samples, n_levels + 1)."""
         infinite = torch.full_like(self.edges[:, :1], torch.inf)
         return torch.cat([-infinite, self.edges, infinite], dim=1)
-
-
-def levels_of(ratings: Tensor, ordinal: bool = False) -> Tensor:
-    """Return the distinct ratings, ascending, or MOST_LEVELS even steps where there are more.
-
-    Raises:
-        ValueError: there are more, and each must be a level of its own, as `ordinal` asks.
-    """
-    # By pieces: where ratings are of few levels, to sort all would take as much room again.
-    levels: Tensor = torch.cat([piece.unique() for piece in ratings.split(RATINGS_AT_ONCE)])
-    levels = levels.unique()
-    if len(levels) <= MOST_LEVELS:
-        return levels
-    if ordinal:
-        raise ValueError(
-            f"There are {len(levels):,} different ratings, and the likelihood 'ordinal' takes "
-            f"{MOST_LEVELS} levels at most: choose 'gaussian'."
-        )
-    low, high = levels[[0, -1]].tolist()
-    return torch.linspace(low, high, MOST_LEVELS, device=levels.device)
-
-
-def between(levels: Tensor) -> Tensor:
-    """Return what parts levels (n_levels,) half way from each to the next, (n_levels - 1,)."""
-    half_way: Tensor = (levels[1:] + levels[:-1]) / 2
-    return half_way
-
-
-def _centred(deviations: Tensor) -> Tensor:
-    """Return deviations (n_samples, ...) that are zero in the mean over the samples."""
-    return deviations - deviations.mean(dim=0)

@@ -6,31 +6,21 @@ confidence interval, by a paired bootstrap over users.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
 
 from cf_pipeline.recommender import metrics
-from cf_pipeline.recommender.bootstrap import (
-    Interval,
-    Numbers,
-    correlation,
-    mean_interval,
-    rmse_difference,
+from cf_pipeline.recommender.bootstrap import correlation, rmse_difference
+from cf_pipeline.recommender.candidate import NONE_TO_PREDICT, Candidate
+from cf_pipeline.recommender.finding import Finding
+from cf_pipeline.recommender.list_rules import (
+    better_lists,
+    lists_are_no_worse,
+    lists_beat_popularity,
 )
-from cf_pipeline.recommender.datasets import STARS
-from cf_pipeline.recommender.list_quality import ndcg_by_user
-from cf_pipeline.recommender.minibatches import EncodedRatings
-from cf_pipeline.recommender.ranking_model import orders
-from cf_pipeline.recommender.rating_scale import RatingScale
-from cf_pipeline.recommender.rating_table import Origin
 from cf_pipeline.recommender.row_differences import without
-from cf_pipeline.recommender.serving import Recommender
 from cf_pipeline.recommender.settings import GATE_RULES
 from cf_pipeline.recommender.validation import BadRatingsError, check_ratings
 
@@ -38,66 +28,6 @@ if TYPE_CHECKING:
     from cf_pipeline.recommender.settings import GateSettings
 
 PAIR = ["user", "movie"]
-ML_100K = Origin("ml-100k", STARS)
-NOBODY_KNOWN = "No rating unseen by both is of a user whom both know."
-NONE_TO_PREDICT = "All ratings are alike, so there are none to predict."
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What came of one rule: whether it `passed`, and `why`, in words with figures.
-
-    `figures` are the numbers behind it, for charts.
-    """
-
-    rule: str
-    passed: bool
-    why: str
-    figures: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A model that may be shown to people: its parts `train` and `test`, and what it was judged at.
-
-    The parts are ratings of `origin` (columns user, movie, rating; of a challenger also timestamp);
-    `evaluation` is what evaluation_metrics wrote.
-    """
-
-    train: pd.DataFrame
-    test: pd.DataFrame
-    recommender: Recommender
-    evaluation: Mapping[str, Any]
-    origin: Origin = ML_100K
-
-    @cached_property
-    def ratings(self) -> pd.DataFrame:
-        """Both parts together."""
-        return pd.concat([self.train, self.test], ignore_index=True)
-
-    @property
-    def scale(self) -> RatingScale:
-        """The rating scale of the training part."""
-        return self.recommender.model.rating.rating_scale
-
-    @cached_property
-    def predicts(self) -> bool:
-        """Whether there are ratings to predict: in both parts together, they are not all alike."""
-        return not RatingScale.of(self.ratings["rating"]).is_constant
-
-    @cached_property
-    def encoded(self) -> tuple[EncodedRatings, EncodedRatings]:
-        """Both parts as the model's indices."""
-        return self.encode(self.train), self.encode(self.test)
-
-    def encode(self, ratings: pd.DataFrame) -> EncodedRatings:
-        """Return ratings (columns user, movie, rating) as the model's indices."""
-        return EncodedRatings.of(ratings, self.recommender.users, self.recommender.movies)
-
-    def predict(self, pairs: pd.DataFrame) -> Numbers:
-        """Return the predicted ratings (n,) of pairs (columns user, movie), on the scale."""
-        rating = self.recommender.model.rating
-        return rating.predict(pairs["user"], pairs["movie"]).clip(*self.scale)
 
 
 def findings(
@@ -164,7 +94,7 @@ def new_ratings_are_plausible(
         rule,
         found.high >= settings.least_correlation,
         f"The correlation of {len(new):,} new ratings with what the champion predicted is "
-        f"{_shown(found)}. It must not surely be below {settings.least_correlation:g}.",
+        f"{found}. It must not surely be below {settings.least_correlation:g}.",
         {"new_ratings": len(new), "correlation_of_new_ratings": found.estimate},
     )
 
@@ -185,28 +115,9 @@ def challenger_beats_baselines(challenger: Candidate, settings: GateSettings) ->
         "challenger_beats_baselines",
         len(test) >= settings.least_rows and gap.high < 0,
         f"RMSE {metrics.rmse(test['rating'], ours):.4f} on {len(test):,} held-out ratings; the "
-        f"difference to {hardest}, the hardest to beat, is {_shown(gap)}. It must surely be below "
+        f"difference to {hardest}, the hardest to beat, is {gap}. It must surely be below "
         f"0, on {settings.least_rows:,} ratings or more.",
         {"rmse": metrics.rmse(test["rating"], ours), "rmse_beside_best_baseline": gap.estimate},
-    )
-
-
-def lists_beat_popularity(challenger: Candidate, settings: GateSettings) -> Finding:
-    """Compare the NDCG@10 of lists by the model and by numbers of ratings, on the test part."""
-    rule = "lists_beat_popularity"
-    encoded = challenger.encoded
-    by = orders(challenger.recommender.model, encoded[0])
-    judged, ours = ndcg_by_user(*by["ranking_model"], *encoded)
-    popular = ndcg_by_user(*by["popularity"], *encoded)[1]
-    if len(judged) == 0:
-        return Finding(rule, False, "No held-out rating is of a user who is known.", {})
-    gap = mean_interval((ours - popular).numpy(), settings)
-    return Finding(
-        rule,
-        gap.low > 0,
-        f"NDCG@10 {ours.mean():.4f} over {len(judged):,} users; the difference to the most rated "
-        f"movies is {_shown(gap)}. It must surely be above 0.",
-        {"ndcg_at_10": ours.mean().item(), "ndcg_beside_popularity": gap.estimate},
     )
 
 
@@ -241,7 +152,7 @@ def challenger_beats_champion(
             {"compared_ratings": len(unseen)},
         )
     if not (challenger.predicts or champion.predicts):
-        return _better_lists(rule, challenger, champion, unseen, settings)
+        return better_lists(rule, challenger, champion, unseen, settings)
     ours, theirs, scale = challenger.predict(unseen), champion.predict(unseen), challenger.scale
     gap, margin = rmse_difference(unseen, ours, theirs, settings), settings.margin * scale.star
     same = np.array_equal(ours, theirs)  # where a title was corrected, for example
@@ -250,7 +161,7 @@ def challenger_beats_champion(
         rule,
         same or (gap.estimate < 0 and gap.high <= margin),
         f"RMSE {rmse:.4f} against {champion_rmse:.4f} on {len(unseen):,} ratings: a difference of "
-        f"{_shown(gap)}. It must be below 0, unless all predictions are the same, and surely not "
+        f"{gap}. It must be below 0, unless all predictions are the same, and surely not "
         f"above {margin:g}.",
         {
             "compared_ratings": len(unseen),
@@ -261,68 +172,3 @@ def challenger_beats_champion(
             "rmse_difference_high": gap.high,
         },
     )
-
-
-def lists_are_no_worse(
-    challenger: Candidate, champion: Candidate, unseen: pd.DataFrame, settings: GateSettings
-) -> Finding:
-    """Compare the NDCG@10 of both models' lists for users whom both know."""
-    rule = "lists_are_no_worse"
-    ours, theirs = _ndcg_of_both(challenger, champion, unseen)
-    if not len(ours):
-        return Finding(rule, False, NOBODY_KNOWN, {})
-    gap = mean_interval(ours - theirs, settings)
-    return Finding(
-        rule,
-        gap.estimate >= -settings.ndcg_margin,
-        f"NDCG@10 {ours.mean():.4f} against {theirs.mean():.4f} over {len(ours):,} users: a "
-        f"difference of {_shown(gap)}. It must not be below {-settings.ndcg_margin:g}.",
-        {"ndcg_difference": gap.estimate, "champion_ndcg_at_10": float(theirs.mean())},
-    )
-
-
-def _better_lists(
-    rule: str,
-    challenger: Candidate,
-    champion: Candidate,
-    unseen: pd.DataFrame,
-    settings: GateSettings,
-) -> Finding:
-    """Ask that the challenger's lists are better, as else of its RMSE."""
-    ours, theirs = _ndcg_of_both(challenger, champion, unseen)
-    if not len(ours):
-        return Finding(rule, False, NOBODY_KNOWN, {"compared_ratings": len(unseen)})
-    gap = mean_interval(ours - theirs, settings)
-    same = np.array_equal(ours, theirs)
-    return Finding(
-        rule,
-        same or (gap.estimate > 0 and gap.low >= -settings.ndcg_margin),
-        f"{NONE_TO_PREDICT} NDCG@10 {ours.mean():.4f} against {theirs.mean():.4f} on "
-        f"{len(unseen):,} of them: a difference of {_shown(gap)}. It must be above 0, unless all "
-        f"lists find the same, and surely not below {-settings.ndcg_margin:g}.",
-        {"compared_ratings": len(unseen)},
-    )
-
-
-def _ndcg_of_both(
-    challenger: Candidate, champion: Candidate, unseen: pd.DataFrame
-) -> tuple[Numbers, Numbers]:
-    """Return the NDCG@10 of both models' lists (n_users,) for users whom both know."""
-    # What either has seen is left out of both lists: the places it would take are no faults.
-    both = challenger, champion
-    of_users = pd.concat([_ndcg_of(one, both, unseen) for one in both], axis=1, join="inner")
-    ours, theirs = of_users.to_numpy().T
-    return ours, theirs
-
-
-def _ndcg_of(candidate: Candidate, both: Sequence[Candidate], test: pd.DataFrame) -> pd.Series:
-    """Return the NDCG@10 of the model's lists of what neither trained on, by the users' ids."""
-    trained = [one.encoded[0] if one is candidate else candidate.encode(one.train) for one in both]
-    seen = EncodedRatings(*(torch.cat(columns) for columns in zip(*trained, strict=True)))
-    model = candidate.recommender.model
-    users, ndcg = ndcg_by_user(model.users, model.items, seen, candidate.encode(test))
-    return pd.Series(ndcg.numpy(), index=candidate.recommender.users.decode(users.tolist()))
-
-
-def _shown(gap: Interval) -> str:
-    return f"{gap.estimate:+.4f} ({gap.low:+.4f} to {gap.high:+.4f})"

@@ -16,7 +16,7 @@ import torch
 
 from cf_pipeline.recommender import cold_start
 from cf_pipeline.recommender.features import user_side_features
-from cf_pipeline.recommender.posterior import Newcomers
+from cf_pipeline.recommender.newcomers import Newcomers
 from cf_pipeline.recommender.serving import LENGTH, Recommender
 from cf_pipeline.recommender.vocabulary import Vocabulary
 
@@ -155,7 +155,7 @@ def _lists(recommender: Recommender, ids: pd.Index, vectors: Tensor) -> dict[str
     raters = torch.tensor(recommender.history.vocabulary.encode(ids))
     users = torch.tensor(recommender.users.encode(ids))
     listing = recommender.listing(
-        vectors, recommender.seen.take(raters), recommender.rated.take(users), LENGTH
+        vectors, recommender.history.seen.take(raters), recommender.rated.take(users), LENGTH
     )
     listed = listing.items > 0
     items = listing.items[listed].numpy()

@@ -17,70 +17,24 @@ import pyarrow.compute as pc
 import torch
 from pydantic import TypeAdapter
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from cf_pipeline.recommender.bounded import read_at_most
 from cf_pipeline.recommender.explanations import Rated, reasons, sentences
 from cf_pipeline.recommender.factor_model import ModelFileError
-from cf_pipeline.recommender.minibatches import EncodedRatings
 from cf_pipeline.recommender.ranking_model import REMEDY, RankingModel
+from cf_pipeline.recommender.rating_history import History
 from cf_pipeline.recommender.rating_scale import RatingScale
 from cf_pipeline.recommender.top_items import Seen, top_items
-from cf_pipeline.recommender.vocabulary import MOST_IDS, Vocabulary
+from cf_pipeline.recommender.vocabulary import Vocabulary
 
 TITLES = "titles.json"
-HISTORY = "history.safetensors"
-RATERS = "rater_vocabulary.parquet"
 BYTES_OF_A_TITLE = 6000  # at most: as many characters as the reader takes, each escaped
 LENGTH = 20
 OTHERWISE = "Watched by people who are alike, or by everybody"
 YEAR = re.compile(r" \(\d{4}\)$")
 LIKE_TITLES = 3  # that an error names
-
-
-@dataclass(frozen=True)
-class History:
-    """Who rated what, in either part: index tensors `raters`, `items` (n,), and `ratings` (n,).
-
-    `vocabulary` has the raters, some of whom the training part may not know; `in_training` (n,)
-    tells which ratings it has. Those of the test part are 0: nothing needs its stars.
-    """
-
-    vocabulary: Vocabulary
-    raters: Tensor
-    items: Tensor
-    ratings: Tensor
-    in_training: Tensor
-
-    @classmethod
-    def of(
-        cls,
-        train: EncodedRatings,
-        users: Vocabulary,
-        movies: Vocabulary,
-        test: pd.DataFrame | None = None,
-    ) -> Self:
-        """Take the training part, encoded by `users` and `movies`, and the test part, if any.
-
-        `test` (columns user, movie) has raw ids; of movies not in `movies` nothing is taken.
-        """
-        vocabulary, raters, items = users, np.empty(0, np.int32), np.empty(0, np.int32)
-        if test is not None:
-            tested = Vocabulary.of(test["user"])
-            vocabulary = Vocabulary.of(users.ids.union(tested.ids))
-            raters, items = vocabulary.encode(test["user"]), movies.encode(test["movie"])
-            raters, items = raters[items > 0], items[items > 0]
-        rater_of = torch.tensor(np.append(np.int32(0), vocabulary.encode(users.ids)))
-        stars = train.ratings.cpu()
-        return cls(
-            vocabulary,
-            torch.cat([rater_of[train.users.cpu()], torch.tensor(raters)]),
-            torch.cat([train.items.cpu(), torch.tensor(items)]),
-            torch.cat([stars, torch.zeros(len(items))]),
-            torch.cat([stars > -torch.inf, torch.zeros(len(items), dtype=torch.bool)]),
-        )
 
 
 class Listing(NamedTuple):
@@ -131,11 +85,9 @@ class Recommender:
             rated = Rated.of(torch.zeros_like(items), items, ratings, 1)
             seen = self._of_the_titles(items)
         else:
-            _check_kind(who, self.history.vocabulary)
+            seen = self.history.seen.take(self.history.index_of(who))
             model, row = self.model, int(self.users.encode(pd.Index([who]))[0])
             rated = self.rated.take(torch.tensor([row]))
-            rater = self.history.vocabulary.encode(pd.Index([who]))
-            seen = self.seen.take(torch.tensor(rater))
         listing = self.listing(model.users[row : row + 1], seen, rated, n)
         items = listing.items[0][listing.items[0] > 0]
         predicted = model.rating(torch.full_like(items, row), items).detach().clamp(*self._scale)
@@ -214,12 +166,6 @@ class Recommender:
         return found
 
     @cached_property
-    def seen(self) -> Seen:
-        """What each rater rated in either part, by the index in the history's vocabulary."""
-        history = self.history
-        return Seen.of(history.raters, history.items, len(history.vocabulary))
-
-    @cached_property
     def rated(self) -> Rated:
         """What each user rated in the training part, by the index in `users`."""
         history, train = self.history, self.history.in_training
@@ -278,10 +224,7 @@ class Recommender:
         self.model.save(directory, *self._vocabularies)
         titles = TypeAdapter(list[str]).dump_json(list(self.titles))
         (directory / TITLES).write_bytes(titles)
-        history = self.history
-        tensors = {name: value for name, value in vars(history).items() if name != "vocabulary"}
-        save_file(tensors, directory / HISTORY)
-        history.vocabulary.save(directory / RATERS)
+        self.history.save(directory)
 
     @classmethod
     def load(cls, directory: str | Path) -> Self:
@@ -298,42 +241,9 @@ class Recommender:
             titles = TypeAdapter(list[str]).validate_json(content)
             if len(titles) != n_items:
                 raise ValueError(f"{TITLES} has {len(titles)} titles of {n_items} movies")
-            vocabulary = Vocabulary.load(folder / RATERS, most=MOST_IDS)
-            history = History(vocabulary, **load_file(folder / HISTORY))
-            _check(history, n_items, model.rating.rating_scale)
+            history = History.load(folder, n_items, model.rating.rating_scale)
         except (OSError, TypeError, ValueError, SafetensorError) as error:
             raise ModelFileError(
                 f"The recommender in {folder} cannot be read: {str(error).rstrip('.')}. {REMEDY}"
             ) from error
         return cls(model, titles, history)
-
-
-def _check_kind(who: object, raters: Vocabulary) -> None:
-    """Raise TypeError unless `who` could be the id of one of the raters."""
-    kind = int if raters.ids.dtype == np.int64 else str
-    if isinstance(who, bool) or not isinstance(who, (int, np.integer) if kind is int else str):
-        raise TypeError(
-            f"{who!r} is no id of a user: they are of type {kind.__name__}. For somebody new, give "
-            "a dict of titles and ratings."
-        )
-
-
-def _check(history: History, n_items: int, scale: RatingScale) -> None:
-    """Raise ValueError unless the history's tensors fit together, and what they point to."""
-    n, most = len(history.raters), len(history.vocabulary) * n_items
-    if n > most:  # each of which is about to be looked at
-        raise ValueError(f"{HISTORY} has {n:,} ratings of at most {most:,} pairs")
-    for name, dtype, least, greatest in (
-        ("raters", torch.int32, 0, len(history.vocabulary) - 1),
-        ("items", torch.int32, 0, n_items - 1),
-        ("ratings", torch.float32, min(0, scale.low), max(0, scale.high)),  # 0 of the test part
-        ("in_training", torch.bool, 0, 1),
-    ):
-        tensor = getattr(history, name)
-        if tensor.shape != (n,) or tensor.dtype != dtype:
-            raise ValueError(
-                f"{name} should be {dtype} ({n},), but is {tensor.dtype} {tuple(tensor.shape)}"
-            )
-        # Written so that NaN is beyond.
-        if n and not (tensor.min().item() >= least and tensor.max().item() <= greatest):
-            raise ValueError(f"{name} reaches beyond {least:g} … {greatest:g}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cf_pipeline.recommender.posterior import between
+from cf_pipeline.recommender.rating_levels import between
 from cf_pipeline.recommender.rating_scale import RatingScale
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from cf_pipeline.recommender.posterior import Predicted
+    from cf_pipeline.recommender.predictive import Predicted
 
 COVERAGES = (0.80, 0.90, 0.95)
 BINS = 10

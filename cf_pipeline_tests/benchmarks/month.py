@@ -27,8 +27,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from cf_pipeline.artifacts import ArtifactStore
-from cf_pipeline.champion import Champions, Decision
+from cf_pipeline.artifact_store import ArtifactStore
+from cf_pipeline.champion import Champions
+from cf_pipeline.decisions import Decision
 from cf_pipeline.recommender import metrics
 from cf_pipeline.recommender.factor_model import FactorModel
 from cf_pipeline.recommender.promotion import PAIR

@@ -15,7 +15,9 @@ from torch import Tensor
 from cf_pipeline.recommender import gibbs, metrics
 from cf_pipeline.recommender.features import SideFeatures, user_side_features
 from cf_pipeline.recommender.minibatches import EncodedRatings
-from cf_pipeline.recommender.posterior import Newcomers, Posterior, Predicted
+from cf_pipeline.recommender.newcomers import Newcomers
+from cf_pipeline.recommender.posterior import Posterior
+from cf_pipeline.recommender.predictive import Predicted
 from cf_pipeline.recommender.rating_scale import STARS
 from cf_pipeline.recommender.settings import GibbsSettings
 from cf_pipeline.recommender.splits import Mask

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from cf_pipeline.recommender.factor_model import FactorModel, ModelFileError
-from cf_pipeline.recommender.posterior import Posterior, PosteriorFileError
+from cf_pipeline.recommender.posterior import Posterior
+from cf_pipeline.recommender.posterior_files import PosteriorFileError
 from cf_pipeline.recommender.ranking_model import RankingModel
 from cf_pipeline_tests.recommender.damages import (
     Damage,

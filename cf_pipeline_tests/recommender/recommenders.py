@@ -12,8 +12,9 @@ from cf_pipeline.recommender.factor_model import FactorModel
 from cf_pipeline.recommender.implicit_als import ImplicitFactors
 from cf_pipeline.recommender.posterior import Posterior
 from cf_pipeline.recommender.ranking_model import RankingModel
+from cf_pipeline.recommender.rating_history import History
 from cf_pipeline.recommender.recommendations import recommendation_tables
-from cf_pipeline.recommender.serving import History, Recommender
+from cf_pipeline.recommender.serving import Recommender
 from cf_pipeline.recommender.settings import GibbsSettings, RankingSettings
 from cf_pipeline.recommender.splits import Mask
 from cf_pipeline.recommender.vocabulary import Vocabulary

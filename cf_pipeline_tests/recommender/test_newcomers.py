@@ -11,7 +11,8 @@ from torch.special import ndtr
 
 from cf_pipeline.recommender.features import user_side_features
 from cf_pipeline.recommender.gibbs import fit
-from cf_pipeline.recommender.posterior import Newcomers, Posterior, Sample
+from cf_pipeline.recommender.newcomers import Newcomers
+from cf_pipeline.recommender.posterior import Posterior, Sample
 from cf_pipeline.recommender.settings import GibbsSettings
 from cf_pipeline.recommender.vocabulary import Vocabulary
 from cf_pipeline_tests.recommender.layouts import Tables

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from cf_pipeline.recommender import posterior as module
 from cf_pipeline.recommender.gibbs import Sampled
-from cf_pipeline.recommender.posterior import Posterior, PosteriorFileError, Predicted
+from cf_pipeline.recommender.posterior import Posterior
+from cf_pipeline.recommender.posterior_files import PosteriorFileError
+from cf_pipeline.recommender.predictive import Predicted
 from cf_pipeline_tests.recommender.bait import PICKLES, dumped
 from cf_pipeline_tests.recommender.simulation import Fold, Simulated, some_posterior
 

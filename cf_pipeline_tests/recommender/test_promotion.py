@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from cf_pipeline.recommender import promotion
+from cf_pipeline.recommender.candidate import Candidate
 from cf_pipeline.recommender.factor_model import FactorModel
-from cf_pipeline.recommender.promotion import Candidate, Finding
+from cf_pipeline.recommender.finding import Finding
 from cf_pipeline.recommender.rating_scale import RatingScale
 from cf_pipeline.recommender.serving import Recommender
 from cf_pipeline.recommender.settings import GATE_RULES, GateSettings

@@ -22,10 +22,12 @@ from cf_pipeline.recommender import (
 from cf_pipeline.recommender.factor_model import FactorModel, ModelFileError
 from cf_pipeline.recommender.features import SideFeatures
 from cf_pipeline.recommender.minibatches import EncodedRatings
-from cf_pipeline.recommender.posterior import Posterior, levels_of
+from cf_pipeline.recommender.posterior import Posterior
+from cf_pipeline.recommender.rating_history import History
+from cf_pipeline.recommender.rating_levels import levels_of
 from cf_pipeline.recommender.rating_scale import MOST_LEVELS, RatingScale, nearest_levels
 from cf_pipeline.recommender.recommendations import recommendation_tables, similar_tables
-from cf_pipeline.recommender.serving import History, Recommender
+from cf_pipeline.recommender.serving import Recommender
 from cf_pipeline.recommender.settings import FactorModelSettings, GibbsSettings, RankingSettings
 from cf_pipeline.recommender.uncertainty import evaluate
 from cf_pipeline.recommender.vocabulary import Vocabulary

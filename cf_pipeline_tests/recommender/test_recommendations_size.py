@@ -11,8 +11,9 @@ from cf_pipeline.recommender.factor_model import FactorModel
 from cf_pipeline.recommender.implicit_als import ImplicitFactors
 from cf_pipeline.recommender.minibatches import EncodedRatings
 from cf_pipeline.recommender.ranking_model import RankingModel
+from cf_pipeline.recommender.rating_history import History
 from cf_pipeline.recommender.recommendations import recommendation_tables
-from cf_pipeline.recommender.serving import History, Recommender
+from cf_pipeline.recommender.serving import Recommender
 from cf_pipeline.recommender.settings import RankingSettings
 from cf_pipeline.recommender.vocabulary import Vocabulary
 from cf_pipeline_tests.recommender.memory import MEASURED, peak_memory

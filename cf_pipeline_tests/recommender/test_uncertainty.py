@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.special import ndtr
 
-from cf_pipeline.recommender.posterior import Predicted
+from cf_pipeline.recommender.predictive import Predicted
 from cf_pipeline.recommender.uncertainty import UncertaintyReport, evaluate
 
 LEVELS = torch.arange(1.0, 6.0)
