@@ -28,10 +28,20 @@ if TYPE_CHECKING:
     from cf_pipeline.artifacts import Artifact
     from cf_pipeline.locks import Log
 
-PROMOTE, ROLL_BACK = "promote", "roll back"
-# Only these jobs decide by hand.
-JOBS = {PROMOTE: "promote_by_hand", ROLL_BACK: "roll_back"}
 Decide = Literal["by the gate", "promote", "roll back"]
+PROMOTE: Decide = "promote"
+ROLL_BACK: Decide = "roll back"
+# Only these jobs decide by hand.
+JOBS: Mapping[Decide, str] = {PROMOTE: "promote_by_hand", ROLL_BACK: "roll_back"}
+
+
+def asked(decide: Decide, run: dg.DagsterRun) -> Decide:
+    """Return what a run asks for: what its config says, else what its job is for.
+
+    The job's own config says so too, but a run's takes its place as a whole.
+    """
+    by_job = {job: what for what, job in JOBS.items()}
+    return by_job.get(run.job_name, decide) if decide == "by the gate" else decide
 
 
 @dataclass(frozen=True)
@@ -87,7 +97,7 @@ class Decider:
         if not reason.strip():
             raise _failure(
                 f"{JOBS[decide]} needs a reason, which is recorded: give it in the run config, as "
-                f"`ops: {{champion_model: {{config: {{decide: {decide}, reason: ...}}}}}}`."
+                "`ops: {champion_model: {config: {reason: ...}}}`."
             )
         if decide == ROLL_BACK:
             return self._roll_back(decisions, number, reason.strip())

@@ -15,7 +15,7 @@ from cf_pipeline.assets.challenger import judging
 from cf_pipeline.caching import Artifacts, Metadata
 from cf_pipeline.champion import Champions
 from cf_pipeline.code_version import code_version
-from cf_pipeline.deciding import JOBS, PROMOTE, ROLL_BACK, Decide, Decider
+from cf_pipeline.deciding import JOBS, PROMOTE, ROLL_BACK, Decide, Decider, asked
 from cf_pipeline.decisions import Decision, is_champion
 from cf_pipeline.gate import (
     Challenger,
@@ -95,19 +95,20 @@ def champion_model(
         return with_history(read_findings(judged), decisions, challenger.made_from)
 
     decider = Decider(context.run, champions, challenger, gate, keep, findings, context.log.warning)
+    decide = asked(config.decide, context.run)
     while True:
         decisions = champions.decisions()
-        if config.decide == "by the gate":
+        if decide == "by the gate":
             verdict = decider.by_gate(decisions)
         else:
-            verdict = decider.by_hand(decisions, config.decide, config.decision, config.reason)
+            verdict = decider.by_hand(decisions, decide, config.decision, config.reason)
         if verdict.decision is None:
             break
         artifacts.refuse_finished_run("champion_model")
         if champions.decide(verdict.decision):
             decisions = [*decisions, verdict.decision]
             break
-        if config.decide != "by the gate":
+        if decide != "by the gate":
             raise dg.Failure("Somebody else decided meanwhile: look, and launch it again.")
         context.log.info("Somebody else decided meanwhile: judging again.")
     if verdict.champion is None:

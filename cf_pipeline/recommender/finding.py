@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+ANOTHER_TABLE = (
+    "Another table of ratings belongs in a directory of its own, or another CF_PIPELINE_ARTIFACTS."
+)
+
 
 @dataclass(frozen=True)
 class Finding:

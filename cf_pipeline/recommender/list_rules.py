@@ -14,15 +14,13 @@ import torch
 
 from cf_pipeline.recommender.bootstrap import Numbers, mean_interval
 from cf_pipeline.recommender.candidate import NONE_TO_PREDICT, Candidate
-from cf_pipeline.recommender.finding import Finding
+from cf_pipeline.recommender.finding import ANOTHER_TABLE, Finding
 from cf_pipeline.recommender.list_quality import ndcg_by_user
 from cf_pipeline.recommender.minibatches import EncodedRatings
 from cf_pipeline.recommender.ranking_model import orders
 
 if TYPE_CHECKING:
     from cf_pipeline.recommender.settings import GateSettings
-
-NOBODY_KNOWN = "No rating unseen by both is of a user whom both know."
 
 
 def lists_beat_popularity(challenger: Candidate, settings: GateSettings) -> Finding:
@@ -51,7 +49,7 @@ def lists_are_no_worse(
     rule = "lists_are_no_worse"
     ours, theirs = _ndcg_of_both(challenger, champion, unseen)
     if not len(ours):
-        return Finding(rule, False, NOBODY_KNOWN, {})
+        return Finding(rule, False, _why_nobody(challenger, champion), {})
     gap = mean_interval(ours - theirs, settings)
     return Finding(
         rule,
@@ -72,7 +70,8 @@ def better_lists(
     """Ask that the challenger's lists are better, as else of its RMSE."""
     ours, theirs = _ndcg_of_both(challenger, champion, unseen)
     if not len(ours):
-        return Finding(rule, False, NOBODY_KNOWN, {"compared_ratings": len(unseen)})
+        why = _why_nobody(challenger, champion)
+        return Finding(rule, False, why, {"compared_ratings": len(unseen)})
     gap = mean_interval(ours - theirs, settings)
     same = np.array_equal(ours, theirs)
     return Finding(
@@ -82,6 +81,21 @@ def better_lists(
         f"{len(unseen):,} of them: a difference of {gap}. It must be above 0, unless all "
         f"lists find the same, and surely not below {-settings.ndcg_margin:g}.",
         {"compared_ratings": len(unseen)},
+    )
+
+
+def _why_nobody(challenger: Candidate, champion: Candidate) -> str:
+    """Return why lists cannot be compared: there is nobody to compare them for."""
+    now, before = (one.recommender.users.ids for one in (challenger, champion))
+    cause = ""
+    if now.dtype != before.dtype:
+        kinds = ["integers" if ids.dtype == np.int64 else "text" for ids in (now, before)]
+        cause = f" Ids of users are {kinds[0]} now, and were {kinds[1]}"
+        others = [user for user in now if not str(user).isdecimal()]
+        cause += f": {others[0]!r} is no integer, so all are text." if others else "."
+    return (
+        f"No rating unseen by both is of a user whom both know.{cause} Correct the ratings, or "
+        f"promote the challenger by hand. {ANOTHER_TABLE}"
     )
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from cf_pipeline.recommender import metrics
 from cf_pipeline.recommender.bootstrap import correlation, rmse_difference
 from cf_pipeline.recommender.candidate import NONE_TO_PREDICT, Candidate
-from cf_pipeline.recommender.finding import Finding
+from cf_pipeline.recommender.finding import ANOTHER_TABLE, Finding
 from cf_pipeline.recommender.list_rules import (
     better_lists,
     lists_are_no_worse,
@@ -87,7 +87,7 @@ def new_ratings_are_plausible(
     if np.isnan([found.estimate, found.high]).any():
         why = (
             f"All of {len(new):,} new ratings are alike, or predicted alike, which "
-            f"{settings.least_rows:,} or more that people mean are not."
+            f"{settings.least_rows:,} or more that people mean are not. {ANOTHER_TABLE}"
         )
         return Finding(rule, len(new) < settings.least_rows, why, {"new_ratings": len(new)})
     return Finding(

@@ -1,5 +1,6 @@
 """The rules of the gate, each on a model that it must let pass and on one that it must not."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from cf_pipeline.recommender.finding import Finding
 from cf_pipeline.recommender.rating_scale import RatingScale
 from cf_pipeline.recommender.serving import Recommender
 from cf_pipeline.recommender.settings import GATE_RULES, GateSettings
+from cf_pipeline.recommender.vocabulary import Vocabulary
 from cf_pipeline_tests.recommender.recommenders import Fitted
 
 SETTINGS = GateSettings()
@@ -231,6 +233,29 @@ def test_lists_are_not_compared_by_what_either_has_seen(good):
     champion = replace(good, train=pd.concat([good.train, half]), test=good.test[1::2])
     found = finding(promotion.findings(good, champion, SETTINGS), "lists_are_no_worse")
     assert found.figures["ndcg_difference"] == pytest.approx(0, abs=1e-6)
+
+
+def test_ids_that_became_text_are_said_to_be_why_the_champion_knows_nobody(good):
+    model = good.recommender.model
+    users, movies = good.recommender.users, good.recommender.movies
+    guest = users.ids[0]
+
+    def as_text(ids: "pd.Series[int]") -> "pd.Series[str]":
+        return ids.astype(str).where(ids != guest, "guest-7")
+
+    rating = copy.deepcopy(model.rating)
+    rating.vocabularies = Vocabulary.of(as_text(pd.Series(users.ids))), movies
+    renamed = replace(
+        good,
+        train=good.train.assign(user=as_text(good.train["user"])),
+        test=good.test.assign(user=as_text(good.test["user"])),
+        recommender=replace(good.recommender, model=replace(model, rating=rating)),
+    )
+    refused = finding(promotion.findings(renamed, good, SETTINGS), "lists_are_no_worse")
+    assert not refused.passed
+    assert "users are text now, and were integers: 'guest-7' is no integer" in refused.why
+    refused = finding(promotion.findings(good, renamed, SETTINGS), "lists_are_no_worse")
+    assert "users are integers now, and were text. " in refused.why
 
 
 def test_a_model_that_does_not_beat_the_simple_predictors_is_refused(good):
