@@ -49,8 +49,9 @@ class Checkpoints:
         self._of = json.loads(json.dumps(of))
         self._every = every_seconds
         self._log = log
-        self._last = time.monotonic()
+        self._began = self._last = time.monotonic()
         self._added_sums: list[int] = []
+        self.seconds_before = 0.0  # that earlier runs took to the checkpoint that was loaded
 
     @property
     def due(self) -> bool:
@@ -77,6 +78,7 @@ class Checkpoints:
                 self._added_sums.append(_sum_of(added[number]))
             about = {"of": self._of, "step": step, "facts": facts, "sum": _sum_of(tensors)}
             about |= {"added_sums": self._added_sums, "source": source_digest()}
+            about["seconds"] = self.seconds_before + self._last - self._began
             _write(tensors, self._folder / STATE, {"about": json.dumps(about)})
         except (OSError, SafetensorError) as error:
             self._log(f"Where the fit stands was not written to {self._folder}: {error}")
@@ -104,7 +106,7 @@ class Checkpoints:
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             self._log(f"Not going on from {path}, which cannot be read: {error!r}")
             return None
-        self._added_sums = sums
+        self._added_sums, self.seconds_before = sums, about["seconds"]
         self._log(f"Going on after step {about['step']}, where an earlier run came to.")
         return Checkpoint(about["step"], tensors, about["facts"], added)
 

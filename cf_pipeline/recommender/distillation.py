@@ -61,12 +61,12 @@ def fit(
         return constant_fit(scale, side, settings, validation, log)
     y_range = resolve_y_range(settings, scale)
 
-    posterior, trace = gibbs.fit(train, side, settings, validation, log, executor, folder, scale)
-    posterior = posterior.to_scale(scale, levels_of(train.ratings))
+    sampled = gibbs.fit(train, side, settings, validation, log, executor, folder, scale)
+    posterior = sampled.posterior.to_scale(scale, levels_of(train.ratings))
     return Fit(
         distil(posterior, settings.n_factors, y_range, settings.bias, executor),
-        [sweep._asdict() for sweep in trace],
-        time.perf_counter() - start,
+        [sweep._asdict() for sweep in sampled.trace],
+        sampled.seconds_before + time.perf_counter() - start,
         posterior.thinned(settings.kept_samples),
     )
 

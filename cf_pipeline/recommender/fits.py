@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 class Fit:
     """A fitted model, and the wall time in `seconds` that it took.
 
-    `progress` has a row for each epoch or sweep, with its number under that name and what it came
-    to: None where there is nothing to judge by. `posterior` is what the model was distilled from.
+    That of earlier runs, from which it went on, counts. `progress` has a row for each epoch or
+    sweep, with its number under that name and what it came to: None where there is nothing to judge
+    by. `posterior` is what the model was distilled from.
     """
 
     model: FactorModel

@@ -48,10 +48,14 @@ USERS, ITEMS, OF_LIKELIHOOD = range(3)  # whose a stream of random numbers is
 
 
 class Sampled(NamedTuple):
-    """Samples of the posterior, and how the sampler came there."""
+    """Samples of the posterior, and how the sampler came there.
+
+    `seconds_before` is the wall time of earlier runs, from which this one went on.
+    """
 
     posterior: Posterior
     trace: list[Sweep]
+    seconds_before: float = 0.0
 
 
 def fit(
@@ -131,7 +135,7 @@ def fit(
     posterior = Posterior.of_stacked(samples.stacked, sampler.levels, sampler.ordinal)
     if not sampler.ordinal:
         posterior = posterior.calibrated(train, scale)
-    return Sampled(posterior, trace)
+    return Sampled(posterior, trace, checkpoints.seconds_before if checkpoints else 0.0)
 
 
 def _sweep(sampler: Sampler, number: int) -> None:

@@ -84,6 +84,7 @@ def test_a_fit_that_was_stopped_goes_on_to_the_same_samples(
     assert lines[0] == f"Going on after step {whole_sweeps}, where an earlier run came to."
     assert executor.half_steps == HALF_STEPS - 2 * whole_sweeps
     assert_same(resumed, undisturbed)
+    assert resumed.seconds_before > 0 == undisturbed.seconds_before
 
 
 @pytest.mark.parametrize("whole", [1, 4])

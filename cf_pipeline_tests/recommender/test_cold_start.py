@@ -27,7 +27,7 @@ def test_side_features_say_more_of_newcomers_than_that_they_are_unknown(
     train = ratings[~of_new_user & ~of_new_movie]
     known = Vocabulary.of(train["user"]), Vocabulary.of(train["movie"])
     side = SideFeatures.of(users, movies, *known)
-    posterior, _ = gibbs.fit(EncodedRatings.of(train, *known), side, FAST)
+    posterior = gibbs.fit(EncodedRatings.of(train, *known), side, FAST).posterior
 
     def errors(pairs: pd.DataFrame, described: bool) -> float:
         user_table, movie_table = users, movies
@@ -55,7 +55,7 @@ def test_the_known_are_predicted_as_without_newcomers(
     users, movies = tables.users.to_pandas(), tables.movies.to_pandas()
     side = SideFeatures.of(users, movies, *known)
     tiny = FAST.model_copy(update={"sweeps": 6, "burn_in": 2})
-    posterior, _ = gibbs.fit(EncodedRatings.of(train, *known), side, tiny)
+    posterior = gibbs.fit(EncodedRatings.of(train, *known), side, tiny).posterior
     pairs = ratings.sample(500, random_state=0)
     together = cold_start.predict(posterior, pairs, *known, users, movies)
     is_known = (pairs["user"].isin(known[0].ids) & pairs["movie"].isin(known[1].ids)).to_numpy()

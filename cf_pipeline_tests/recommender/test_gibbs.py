@@ -202,7 +202,7 @@ def test_a_sweep_leaves_unknowns_that_are_true_of_the_ratings_as_they_are(double
 def test_simulated_ratings_are_predicted_nearer_to_the_truth_than_to_its_biases_alone(
     simulated: tuple[Simulated, Sampled],
 ) -> None:
-    truth, (posterior, _) = simulated
+    truth, (posterior, *_) = simulated
     test = truth.fold.test
     reached = rmse(posterior.predict(test.users, test.items).mean, test)
     assert truth.floor < reached < (truth.floor + truth.bias_rmse) / 2

@@ -162,7 +162,7 @@ def test_the_edges_are_drawn_as_they_are_likely() -> None:
 @pytest.mark.parametrize("simulated", ["ordinal"], indirect=True)
 def test_the_edges_of_simulated_ratings_are_found(simulated: tuple[Simulated, Sampled]) -> None:
     """Edges are known but for a shift of all, which biases may make too, so to the mean center."""
-    truth, (posterior, trace) = simulated
+    truth, (posterior, trace, _) = simulated
     train = truth.fold.train
     centers = posterior.centers(train.users, train.items).mean(dim=1, keepdim=True)
     found, expected = posterior.edges - centers, truth.edges - truth.centers.mean()
@@ -173,7 +173,7 @@ def test_the_edges_of_simulated_ratings_are_found(simulated: tuple[Simulated, Sa
 
 @pytest.mark.parametrize("simulated", ["gaussian"], indirect=True)
 def test_the_noise_of_simulated_ratings_is_found(simulated: tuple[Simulated, Sampled]) -> None:
-    _, (posterior, _) = simulated
+    _, (posterior, *_) = simulated
     precision = posterior.user_precision[:, 1:].mean(dim=1)
     expected = (NOISE_STD**2 + 0.5**2 / 12) ** -1  # as rounding to half stars adds to it
     assert precision.mean() == pytest.approx(expected, rel=0.06)

@@ -109,7 +109,7 @@ def test_an_interval_is_central_and_of_its_normals_coverage() -> None:
 def test_intervals_hold_as_many_of_the_simulated_ratings_as_they_say(
     simulated: tuple[Simulated, Sampled], coverage: float
 ) -> None:
-    truth, (posterior, _) = simulated
+    truth, (posterior, *_) = simulated
     users, items, ratings = truth.fold.test
     low, high = posterior.predict(users, items).interval(coverage)
     covered = ((low <= ratings) & (ratings <= high)).float().mean().item()
