@@ -5,14 +5,12 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 
 import dagster as dg
-import requests
 from pydantic import Field
 
 from cf_pipeline.deployment import DEPLOYMENT, WEBHOOK
 from cf_pipeline.locks import Log
 
 PAUSE = 2.0  # seconds before the second try of what may have passed by then
-PASSING = (requests.Timeout, requests.ConnectionError)
 NO_REASON = "marked as failed from outside"  # Dagster's: the event before it has the reason
 MOST_CHARACTERS = 500  # of one cause; the rest is in the run's log
 
@@ -52,13 +50,16 @@ class WebhookNotifier(Notifier):
 
     def _send(self, text: str) -> tuple[str | None, bool]:
         """Return what went wrong, None for nothing, and whether that may pass."""
+        import requests
+
+        passing = (requests.Timeout, requests.ConnectionError)
         try:
             # Where it redirects to, nobody may have meant to send this.
             answer = requests.post(
                 self.url, json={"text": text}, timeout=self.timeout, allow_redirects=False
             )
         except Exception as error:  # urllib3 has errors of its own; messages may quote the address
-            return f"cannot be reached: {type(error).__name__}", isinstance(error, PASSING)
+            return f"cannot be reached: {type(error).__name__}", isinstance(error, passing)
         if 200 <= answer.status_code < 300:
             return None, False
         return f"answered {answer.status_code}", answer.status_code >= 500
