@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from cf_pipeline import runs
 from cf_pipeline.artifact_metadata import figures, shown_metadata, stored_metadata
@@ -49,6 +49,10 @@ class Artifacts(dg.ConfigurableIOManager):
         description="Directory of the artifact store. Default: CF_PIPELINE_ARTIFACTS, or "
         ".dagster/artifacts in DAGSTER_HOME or the working directory.",
     )
+
+    # The key of each result that this process has made or found, by run and asset: to look it up in
+    # the history takes longer than a hit does.
+    _made: dict[tuple[str, dg.AssetKey], str] = PrivateAttr(default_factory=dict)
 
     @property
     def store(self) -> ArtifactStore:
@@ -162,7 +166,8 @@ class Artifacts(dg.ConfigurableIOManager):
         return self.store.get_or_build(recipe, build_unedited, dg.get_dagster_logger().warning)
 
     def handle_output(self, context: dg.OutputContext, obj: Artifact) -> None:
-        """Do nothing: what an asset returns is in the store already."""
+        """Remember which result it is: what an asset returns is in the store already."""
+        self._made[context.run_id, context.asset_key] = obj.key
 
     def load_input(self, context: dg.InputContext) -> Artifact:
         """Return the upstream asset's result: this run's, else the latest in Dagster's history.
@@ -171,10 +176,16 @@ class Artifacts(dg.ConfigurableIOManager):
             ArtifactError: the asset was never materialized in this history, or its result is no
             longer in the store.
         """
-        materialization = _materialized_in_run(context)
+        materialization = None
+        if context.upstream_output is not None:
+            # Another run may have materialized the asset since, with another config: not for this.
+            run_id, asset = context.upstream_output.run_id, context.asset_key
+            if key := self._made.get((run_id, asset)):  # else another process made it
+                return self._open(asset, key)
+            materialization = _materialized_in(context.instance, run_id, asset)
         if materialization is None:
             return self.latest(context.instance, context.asset_key)
-        return self._open(materialization)
+        return self._open(context.asset_key, str(materialization.metadata["cache_key"].value))
 
     def latest(self, instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> Artifact:
         """Return the asset's latest result in Dagster's history.
@@ -191,7 +202,7 @@ class Artifacts(dg.ConfigurableIOManager):
                 f"{asset} has no materialization in this Dagster history: materialize it and what "
                 f"it is made from too, with `dagster asset materialize --select '*{asset}'`."
             )
-        return self._open(materialization)
+        return self._open(asset_key, str(materialization.metadata["cache_key"].value))
 
     def refuse_finished_run(self, name: str) -> None:
         """Raise ArtifactError if Dagster holds this run to be over: it publishes nothing more."""
@@ -205,22 +216,19 @@ class Artifacts(dg.ConfigurableIOManager):
                 "process went on. Launch it again."
             )
 
-    def _open(self, materialization: dg.AssetMaterialization) -> Artifact:
-        asset = materialization.asset_key.to_user_string()
-        key = str(materialization.metadata["cache_key"].value)
-        return self.store.open(asset, key, dg.get_dagster_logger().warning)
+    def _open(self, asset_key: dg.AssetKey, key: str) -> Artifact:
+        return self.store.open(asset_key.to_user_string(), key, dg.get_dagster_logger().warning)
 
 
-def _materialized_in_run(context: dg.InputContext) -> dg.AssetMaterialization | None:
-    # Another run may have materialized the asset since, with another config: not for this run.
-    if context.upstream_output is None:
-        return None
-    records = context.instance.get_records_for_run(
-        context.upstream_output.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION
+def _materialized_in(
+    instance: dg.DagsterInstance, run_id: str, asset_key: dg.AssetKey
+) -> dg.AssetMaterialization | None:
+    records = instance.get_records_for_run(
+        run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION
     ).records
     for record in reversed(records):
         materialization = record.event_log_entry.asset_materialization
-        if materialization is not None and materialization.asset_key == context.asset_key:
+        if materialization is not None and materialization.asset_key == asset_key:
             return materialization
     return None
 

