@@ -94,11 +94,11 @@ class FactorModel(nn.Module):
         self.rating_scale = RatingScale(*rating_scale)
         self.bias = bias
         self.vocabularies: tuple[Vocabulary, Vocabulary] | None = None
-        self.user_factors = nn.Embedding(n_users, n_factors)
-        self.item_factors = nn.Embedding(n_items, n_factors)
+        self.user_factors = _table(n_users, n_factors)
+        self.item_factors = _table(n_items, n_factors)
         if bias:
-            self.user_bias = nn.Embedding(n_users, 1)
-            self.item_bias = nn.Embedding(n_items, 1)
+            self.user_bias = _table(n_users, 1)
+            self.item_bias = _table(n_items, 1)
 
     def tables(self) -> dict[str, nn.Embedding]:
         """Return the tables by their names, users' before items'."""
@@ -211,6 +211,18 @@ class FactorModel(nn.Module):
         model.load_state_dict(tables, assign=True)
         model.vocabularies = (users, movies)
         return model.eval()
+
+
+def _table(n_rows: int, width: int) -> nn.Embedding:
+    """Return what `nn.Embedding` does, but for the device meta at once.
+
+    There is nothing to draw there, and torch would take a second to import its compiler for it.
+    """
+    weight = torch.empty(n_rows, width)
+    if not weight.is_meta:
+        nn.init.normal_(weight)
+    table: nn.Embedding = nn.Embedding.from_pretrained(weight, freeze=False)
+    return table
 
 
 def _check_vocabularies(

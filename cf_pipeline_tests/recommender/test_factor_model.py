@@ -3,6 +3,8 @@
 import io
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from cf_pipeline.recommender.factor_model import FactorModel, ModelFileError, sigmoid_range
 from cf_pipeline.recommender.vocabulary import NA, Vocabulary
@@ -146,6 +148,27 @@ def test_a_saved_model_is_loaded_equal(
     assert np.array_equal(predicted, model.predict(of_users, of_movies))
     assert len(set(predicted)) == 12
     assert loaded.vocabularies == (users, movies)
+
+
+def test_to_load_a_model_takes_no_compiler(tmp_path: Path) -> None:
+    """torch imports it, for a second, to make what is random on the device meta."""
+    some_model().save(tmp_path, USERS, MOVIES)
+    script = (
+        "import sys; from cf_pipeline.recommender.factor_model import FactorModel;"
+        f"FactorModel.load({str(tmp_path)!r}); print('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.check_output([sys.executable, "-c", script], text=True) == "False\n"
+
+
+def test_a_table_is_torch_s_embedding() -> None:
+    torch.manual_seed(0)
+    expected = nn.Embedding(5, 3).weight
+    torch.manual_seed(0)
+    table = FactorModel(5, 4, 3).user_factors
+    assert torch.equal(table.weight, expected)
+    assert table.weight.requires_grad
+    with torch.device("meta"):
+        assert FactorModel(5, 4, 3).user_factors.weight.is_meta
 
 
 def test_the_files_are_safetensors_json_and_parquet(tmp_path: Path) -> None:
