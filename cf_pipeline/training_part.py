@@ -45,7 +45,7 @@ class TrainingPart(NamedTuple):
         side = SideFeatures.of(*side_tables, *known, ratings.ratings.device)
         ids = known[1].decode(range(len(known[1])))
         titles = side_tables[1].set_index("movie")["title"].reindex(ids)
-        named = titles.fillna(pd.Series(ids, ids)).astype(str).tolist()
+        named = titles.astype(object).fillna(pd.Series(ids, ids)).astype(str).tolist()
         return cls(ratings, side, *known, named)
 
 

@@ -199,7 +199,7 @@ def _weeks(squares: Numbers, ratings: pd.DataFrame, known: npt.NDArray[np.bool_]
     timed = ratings["timestamp"].notna().to_numpy()
     squares, ratings, known = squares[timed], ratings[timed], known[timed]
     day = ratings["timestamp"].dt.floor("D")
-    week, mondays = pd.factorize(day - pd.to_timedelta(day.dt.weekday, unit="D"), sort=True)
+    week, mondays = pd.factorize(day - pd.to_timedelta(day.dt.day_of_week, unit="D"), sort=True)
     ends = np.bincount(week, minlength=len(mondays)).cumsum()
     of_weeks = np.split(np.argsort(week, kind="stable"), ends[:-1])
 
