@@ -189,10 +189,11 @@ def _check_names(names: Sequence[str], wanted: Iterable[str]) -> None:
 def _in_our_words(said: str, names: Sequence[str], header: bool) -> str:
     """Return what Arrow says of a text with columns by their names, and rows as `refused` counts.
 
-    Arrow counts columns from 0, and as the first row the header.
+    Arrow counts columns from 0, and as the first row the header. What follows may quote anything.
     """
-    said = re.sub(r"CSV column #(\d+)", lambda found: f"column {names[int(found[1])]!r}", said)
-    return re.sub(r"Row #(\d+)", lambda found: f"row {int(found[1]) - header}", said)
+    if column := re.match(r"In CSV column #(\d+)", said):
+        said = f"In column {names[int(column[1])]!r}{said[column.end() :]}"
+    return re.sub(r"Row #(\d+)", lambda found: f"row {int(found[1]) - header}", said, count=1)
 
 
 def address_of(path: str) -> str:

@@ -159,6 +159,8 @@ def test_without_a_header_and_with_another_separator(tmp_path):
         (["a", "b", "", ""], "row 3: stars is None, which is no rating"),
         (["a", "b", "nan", ""], "row 3: stars is nan, which is no rating"),
         (["a", "b", "five", ""], "In column 'stars': row 3: CSV conversion error to double: inva"),
+        (["a", "b", "CSV column #99"], "row 3: Expected 4 columns, got 3: a,b,CSV column #99"),
+        (["a", "b", "Row #7 of CSV column #99", ""], "invalid value 'Row #7 of CSV column #99'"),
         (["a", "b", "1"], "row 3: Expected 4 columns, got 3"),
         (["#na#", "b", "1", ""], "row 3: reader is #na#, which stands for the unknown"),
         (["x" * 1001, "b", "1", ""], "row 3: reader has more than 1000 bytes"),
