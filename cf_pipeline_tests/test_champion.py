@@ -112,6 +112,18 @@ def test_the_ui_does_not_pass_the_gate(worse):
     assert {decision.action for decision in decisions(worse)} == {"promoted", "refused"}
 
 
+def test_a_run_that_is_retried_from_its_failure_goes_on_with_its_own_results(worse):
+    """The latest ones are of another run by then, whose model is the champion."""
+    with webserver(worse) as server:
+        failed = server.launch(worse.run_config(WORSE), sorted(ASSETS))["run"]["runId"]
+        assert server.finish(failed) == "FAILURE"
+        assert worse.materialize("*challenger").returncode == 0
+        retried = server.retry(failed)["run"]["runId"]
+        assert server.finish(retried) == "FAILURE"
+    assert latest_run(worse) == retried
+    assert "challenger_beats_champion" in failed_checks(worse)
+
+
 def test_config_that_decides_by_hand_is_for_the_jobs_alone(worse):
     before = shown(worse)
     config = {"champion_model": {"decide": "promote", "reason": "Let me in."}}

@@ -25,6 +25,15 @@ mutation Launch($params: ExecutionParams!) {
   }
 }
 """
+RETRY = """
+mutation Retry($params: ReexecutionParams!) {
+  launchRunReexecution(reexecutionParams: $params) {
+    __typename
+    ... on LaunchRunSuccess { run { runId } }
+    ... on PythonError { message }
+  }
+}
+"""
 STATUS = "query Status($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
 STALE = "{ assetNodes { assetKey { path } staleStatus } }"
 
@@ -74,6 +83,11 @@ class Webserver:
             "executionMetadata": metadata,
         }
         return self.ask(LAUNCH, params=params)["launchRun"]
+
+    def retry(self, run_id: str) -> Any:
+        """Press the button "From failure" of a run, and return the server's answer."""
+        params = {"parentRunId": run_id, "strategy": "FROM_FAILURE"}
+        return self.ask(RETRY, params=params)["launchRunReexecution"]
 
     def finish(self, run_id: str) -> str:
         """Wait until the run has ended, and return its status."""
